@@ -1,0 +1,91 @@
+//! Newtypes for every identifier, so that no function takes two bare integers.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A transaction id: the epoch in the high 32 bits, a counter in the low 32.
+///
+/// Signed as on ZooKeeper's wire; ids handed out are never negative. Zero is "before any transaction".
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Zxid(pub i64);
+
+impl Zxid {
+    /// Before any transaction.
+    pub const ZERO: Self = Self(0);
+
+    /// The id of the next transaction of the same epoch, or `None` when the counter is used up.
+    ///
+    /// Source: ZooKeeper's leader steps down when the counter reaches 0xffffffff.
+    #[must_use]
+    pub const fn next(self) -> Option<Self> {
+        if self.0 & 0xffff_ffff >= 0xffff_fffe {
+            None
+        } else {
+            Some(Self(self.0 + 1))
+        }
+    }
+}
+
+impl fmt::Display for Zxid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{:x}", self.0)
+    }
+}
+
+/// A session's id. Zero is "no session".
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct SessionId(pub i64);
+
+impl SessionId {
+    /// No session: what a client sends when it asks for a new one.
+    pub const NONE: Self = Self(0);
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{:x}", self.0)
+    }
+}
+
+/// A client's number for one of its requests, echoed in the reply.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Xid(pub i32);
+
+/// One connection, for as long as it lasts. Drivers never use a number twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// The place of an operation in the order given to the store, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// Microseconds on a clock that never goes back; its zero means nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(pub u64);
+
+impl Instant {
+    /// This instant and `ms` milliseconds more.
+    #[must_use]
+    pub const fn plus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms.saturating_mul(1000)))
+    }
+
+    /// Microseconds since `earlier`, zero if that is not earlier.
+    #[must_use]
+    pub const fn micros_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Milliseconds since 1970 by the wall clock: data for `Stat` fields, never used to measure.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct UnixMillis(pub i64);

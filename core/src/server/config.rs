@@ -1,0 +1,109 @@
+//! What an operator decides about a server, in ZooKeeper's terms. The host parses `zoo.cfg` into this.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// The settings of one server. Times are milliseconds, sizes are bytes.
+///
+/// Source of every default: ZooKeeper 3.9's `zoo.cfg` keys and system properties of the same names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `tickTime`: the length of a session expiry bucket.
+    pub tick_ms: u32,
+    /// `minSessionTimeout`: what a smaller request is raised to.
+    pub session_timeout_ms_min: u32,
+    /// `maxSessionTimeout`: what a larger request is lowered to.
+    pub session_timeout_ms_max: u32,
+    /// `jute.maxbuffer`: the longest frame a client may send, inclusive.
+    pub frame_bytes_max: u32,
+    /// `maxClientCnxns`: connections from one address; 0 is unlimited.
+    pub connections_per_address_max: u32,
+    /// `maxCnxns`: connections in all; 0 is unlimited.
+    pub connections_max: u32,
+    /// `globalOutstandingLimit`: requests in flight above which connections that have some wait.
+    pub outstanding_max: u32,
+    /// `zookeeper.nio.sessionlessCnxnTimeout`: how long a connection may take to finish its handshake.
+    pub handshake_timeout_ms: u32,
+    /// The server's number; the top byte of the ids of its sessions. 1 when standalone.
+    pub server_id: u8,
+    /// `skipACL`: no ACL is checked.
+    pub skip_acl: bool,
+    /// `enforceQuota`: a create or set that exceeds a quota is refused.
+    pub enforce_quota: bool,
+    /// `extendedTypesEnabled`: TTL znodes may be created.
+    pub extended_types: bool,
+    /// `digest.enabled`: txns and snapshots carry the digest of the tree.
+    pub tree_digest: bool,
+    /// `DigestAuthenticationProvider.enabled`.
+    pub digest_auth: bool,
+    /// `DigestAuthenticationProvider.superDigest`: `user:base64(sha1(user:password))`.
+    pub super_digest: Option<String>,
+    /// `4lw.commands.whitelist`.
+    pub four_letter_words: FourLetterWords,
+    /// `snapCount`: txns between two snapshots (each time at a random point of the upper half).
+    pub snapshot_txns: u32,
+    /// `snapSizeLimitInKb`, in bytes: log bytes between two snapshots, likewise; 0 is unlimited.
+    pub snapshot_log_bytes: u64,
+    /// `znode.container.checkIntervalMs`: period of the search for containers and TTL znodes to delete.
+    pub container_check_ms: u32,
+    /// `znode.container.maxPerMinute`: how many of them are deleted in a minute, at most.
+    pub container_deletes_per_minute_max: u32,
+    /// `znode.container.maxNeverUsedIntervalMs`: age at which a container that never had a child is
+    /// deleted; 0 is never.
+    pub container_never_used_ms_max: u64,
+    /// What the words `conf` and `envi` print and only the host knows.
+    pub host: HostConfig,
+}
+
+/// Which four-letter words are answered. `srvr` always is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FourLetterWords {
+    /// `*`.
+    All,
+    /// These.
+    Only(Vec<String>),
+}
+
+/// What a server prints about its host but does not use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostConfig {
+    /// The port for clients.
+    pub client_port: u16,
+    /// Snapshots' directory, as `conf` shows it (with `version-2`).
+    pub data_dir: String,
+    /// Logs' directory, likewise.
+    pub data_log_dir: String,
+    /// `clientPortListenBacklog`, -1 when not set.
+    pub listen_backlog: i32,
+    /// What `envi` prints, in order: `zookeeper.version`, `host.name`, …
+    pub environment: Vec<(String, String)>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            tick_ms: 3000,
+            session_timeout_ms_min: 6000,
+            session_timeout_ms_max: 60_000,
+            frame_bytes_max: 0xf_ffff,
+            connections_per_address_max: 60,
+            connections_max: 0,
+            outstanding_max: 1000,
+            handshake_timeout_ms: 10_000,
+            server_id: 1,
+            skip_acl: false,
+            enforce_quota: false,
+            extended_types: false,
+            tree_digest: true,
+            digest_auth: true,
+            super_digest: None,
+            four_letter_words: FourLetterWords::Only(Vec::new()),
+            snapshot_txns: 100_000,
+            snapshot_log_bytes: 4 << 30,
+            container_check_ms: 60_000,
+            container_deletes_per_minute_max: 10_000,
+            container_never_used_ms_max: 0,
+            host: HostConfig::default(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What a driver tells a server, and what a server asks of its driver.
+
+use alloc::string::String;
+
+use bytes::Bytes;
+
+use crate::ids::{LinkId, Seq, SessionId, Zxid};
+use crate::link::{LinkInput, LinkOutput};
+
+/// What the driver reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Something happened on a client's connection.
+    Link(LinkId, LinkInput),
+    /// Every [`StoreOp`] up to this one is durable: it survives a power cut.
+    Stored {
+        /// The last durable operation.
+        upto: Seq,
+    },
+    /// This many bytes of snapshot chunks were written (durably or not).
+    SnapshotWritten(usize),
+    /// The snapshot is durable under its name.
+    SnapshotStored {
+        /// Its name.
+        zxid: Zxid,
+    },
+    /// The snapshot could not be written; what there was of it is gone. The server goes on.
+    SnapshotFailed {
+        /// Its name.
+        zxid: Zxid,
+    },
+    /// The answer to [`Output::AskFacts`].
+    Facts(LinkId, HostFacts),
+}
+
+/// What the driver must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Do something on a client's connection.
+    Link(LinkId, LinkOutput),
+    /// Do something with the log. Operations are numbered from 1 without gaps, performed in order, and
+    /// reported by [`Input::Stored`] only once durable; many may share one fsync.
+    Store(Seq, StoreOp),
+    /// Do something with the snapshot being written, in order; a lane of its own beside the log's.
+    Snapshot(SnapshotOp),
+    /// Answer with [`Input::Facts`]: a four-letter word on this link needs them.
+    AskFacts(LinkId),
+    /// Tell whoever watches over this server.
+    Event(Event),
+}
+
+/// An operation on the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreOp {
+    /// Append one transaction.
+    Append {
+        /// Its id, greater than that of every append before it.
+        zxid: Zxid,
+        /// Header, body and digest as they also stand in a PROPOSAL; the store adds checksum and frame.
+        txn: Bytes,
+    },
+    /// Let the next append begin a new file.
+    Roll,
+}
+
+/// An operation on the one snapshot being written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotOp {
+    /// Begin a snapshot of the state at `zxid`.
+    Begin {
+        /// Its name.
+        zxid: Zxid,
+    },
+    /// The next bytes of the file.
+    Chunk(Bytes),
+    /// The file is whole: make it durable under its name, then report [`Input::SnapshotStored`].
+    End,
+}
+
+/// What only the host can know at the moment a four-letter word asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Bytes of the snapshots' directory.
+    pub data_dir_bytes: u64,
+    /// Bytes of the logs' directory.
+    pub log_dir_bytes: u64,
+    /// File descriptors that the process has open.
+    pub open_files: u64,
+    /// File descriptors that it may have open.
+    pub open_files_max: u64,
+    /// Resident memory in bytes.
+    pub memory_bytes: u64,
+    /// Duration of the last fsyncs in milliseconds: count, sum, minimum, maximum.
+    pub fsync_ms: Summary,
+    /// Local time as Java's `Date.toString` prints it is derived from this offset: seconds east of UTC.
+    pub utc_offset_s: i32,
+}
+
+/// A count of measurements with their sum and extremes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many.
+    pub count: u64,
+    /// Their sum.
+    pub sum: u64,
+    /// The smallest, 0 if none.
+    pub min: u64,
+    /// The largest, 0 if none.
+    pub max: u64,
+}
+
+impl Summary {
+    /// Takes one more measurement in.
+    pub fn record(&mut self, value: u64) {
+        self.min = if self.count == 0 {
+            value
+        } else {
+            self.min.min(value)
+        };
+        self.max = self.max.max(value);
+        self.count += 1;
+        self.sum = self.sum.saturating_add(value);
+    }
+
+    /// The mean, 0 if there is no measurement, in thousandths.
+    #[must_use]
+    pub const fn mean_milli(&self) -> u64 {
+        match self.sum.saturating_mul(1000).checked_div(self.count) {
+            Some(mean) => mean,
+            None => 0,
+        }
+    }
+}
+
+/// What is worth telling an operator. Events never influence the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection was closed by the server for a reason that is the peer's fault.
+    LinkRefused {
+        /// The connection.
+        link: LinkId,
+        /// Why, as a clause for a log line: "frame length 2147483647 is over the limit of 1048575".
+        reason: String,
+    },
+    /// A session was opened.
+    SessionOpened {
+        /// Its id.
+        session: SessionId,
+        /// Its negotiated timeout.
+        timeout_ms: u32,
+        /// The connection it was opened on.
+        link: LinkId,
+    },
+    /// A session moved to a new connection.
+    SessionResumed {
+        /// Its id.
+        session: SessionId,
+        /// The new connection.
+        link: LinkId,
+    },
+    /// A client asked for a session that is not there, or with the wrong password.
+    SessionRefused {
+        /// The id it asked for.
+        session: SessionId,
+        /// The connection.
+        link: LinkId,
+    },
+    /// A session's timeout passed without a sign of its client.
+    SessionExpired {
+        /// Its id.
+        session: SessionId,
+    },
+    /// A session was closed, by its client or after expiry.
+    SessionClosed {
+        /// Its id.
+        session: SessionId,
+    },
+    /// A snapshot is being written.
+    SnapshotBegun {
+        /// Its name.
+        zxid: Zxid,
+    },
+    /// A snapshot is durable.
+    SnapshotDone {
+        /// Its name.
+        zxid: Zxid,
+    },
+    /// A digest in the log differs from the state it should describe. Reading on continues.
+    DigestMismatch {
+        /// The transaction after which they differ.
+        zxid: Zxid,
+    },
+    /// A quota without hard limit is exceeded.
+    QuotaExceeded {
+        /// The path that has the quota.
+        path: String,
+    },
+}

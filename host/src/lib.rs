@@ -1,0 +1,1 @@
+//! Zabra as a library: server, configuration and command line.

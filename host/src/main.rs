@@ -1,0 +1,3 @@
+//! The `zabra` command.
+
+fn main() {}

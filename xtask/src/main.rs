@@ -1,0 +1,3 @@
+//! Build and test automation: `cargo xtask <step>`.
+
+fn main() {}
