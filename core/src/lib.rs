@@ -12,9 +12,13 @@ extern crate alloc;
 
 pub mod error;
 pub mod ids;
+pub mod jute;
 pub mod link;
 pub mod machine;
+pub mod path;
 pub mod server;
 pub mod store;
+pub mod tree;
+pub mod wire;
 
 pub use machine::Machine;

@@ -186,6 +186,16 @@ pub enum Event {
         /// Its name.
         zxid: Zxid,
     },
+    /// A snapshot could not be written.
+    SnapshotFailed {
+        /// Its name.
+        zxid: Zxid,
+    },
+    /// An ephemeral znode whose session does not exist was found at start, and deleted.
+    OrphanDeleted {
+        /// Its path.
+        path: String,
+    },
     /// A digest in the log differs from the state it should describe. Reading on continues.
     DigestMismatch {
         /// The transaction after which they differ.

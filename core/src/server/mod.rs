@@ -1,7 +1,395 @@
 //! The server machine: connections, sessions and the request pipeline over the tree.
+//!
+//! A write passes nine stops (ARCHITECTURE.md): `conn.rs` cuts its frame, `pipeline.rs` keeps its session's
+//! order, `prep.rs` makes it a transaction, the driver's store makes that durable, `commit.rs` applies it
+//! and answers. Standalone, a transaction is committed when it is stored.
+//!
+//! Start reading at [`Server`].
 
+mod auth;
+mod commit;
 pub mod config;
+mod conn;
+mod four_letter;
+mod handshake;
 pub mod io;
+mod overlay;
+mod pipeline;
+mod prep;
+mod read;
+mod session;
+mod snapshots;
 
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use bytes::Bytes;
+
+use crate::ids::{Instant, LinkId, Seq, SessionId, Zxid};
+use crate::link::{LinkInput, LinkOutput};
+use crate::machine::{Machine, Now};
+use crate::tree::watch::Watches;
+use crate::tree::{Loader, Tree};
+
+pub use auth::digest_id;
 pub use config::Config;
-pub use io::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp};
+pub use io::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
+
+use conn::{Conn, Stage};
+use overlay::Overlay;
+use session::Tracker;
+
+/// Bytes for one connection that is not read above which its requests wait.
+const OUT_BYTES_HIGH: usize = 1 << 20;
+/// Bytes of notifications for one connection that is not read above which it is closed.
+const OUT_BYTES_HARD: usize = 64 << 20;
+/// Requests of one connection in flight above which it is not read.
+const PENDING_MAX: usize = 4096;
+/// Bytes of such requests, likewise.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+/// The longest first frame: a request for a session is 45 bytes.
+const HANDSHAKE_BYTES_MAX: u32 = 4096;
+
+/// What the store found, besides the tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Whether a snapshot was there. Without one the server writes the first before it serves: a log
+    /// without snapshot is no data directory to ZooKeeper.
+    pub snapshot: bool,
+    /// Transactions replayed from the log.
+    pub txns: u64,
+    /// Bytes of log since the snapshot.
+    pub log_bytes: u64,
+}
+
+/// A standalone server.
+pub struct Server {
+    core: Core,
+    conns: BTreeMap<LinkId, Conn>,
+    by_session: BTreeMap<SessionId, LinkId>,
+    by_address: BTreeMap<IpAddr, u32>,
+    /// Connections that still have to finish their handshake, in the order they came.
+    unproven: VecDeque<(Instant, LinkId)>,
+    /// Connections whose requests may go on though nothing arrived on them.
+    ready: BTreeSet<LinkId>,
+    /// Connections that wait for others' requests to be answered.
+    throttled: BTreeSet<LinkId>,
+    /// Connections with something in `out`.
+    dirty: Vec<LinkId>,
+}
+
+/// Everything but the connections, so that one of those can be at hand beside it.
+struct Core {
+    config: Config,
+    tree: Tree,
+    watches: Watches,
+    overlay: Overlay,
+    tracker: Tracker,
+    proposals: VecDeque<Proposal>,
+    /// The last transaction proposed.
+    proposed: Zxid,
+    seq: Seq,
+    stored: Seq,
+    next_session: SessionId,
+    /// Requests accepted and not answered.
+    outstanding: usize,
+    /// Waiting requests that anybody's commit may release.
+    syncs: BTreeSet<(Zxid, LinkId)>,
+    snapshots: snapshots::Schedule,
+    reaper: Reaper,
+    now: Now,
+    started: Instant,
+    serving: bool,
+    stats: Stats,
+    events: Vec<Event>,
+    outputs: Vec<Output>,
+    /// The recent digests, for the word `hash`.
+    digests: VecDeque<(Zxid, u64)>,
+}
+
+/// A transaction that the store was given.
+struct Proposal {
+    zxid: Zxid,
+    seq: Seq,
+    txn: Bytes,
+    /// The connection that waits for it.
+    link: Option<LinkId>,
+}
+
+/// What deletes containers and TTL znodes.
+#[derive(Default)]
+struct Reaper {
+    next_scan: Instant,
+    next_delete: Instant,
+    queue: VecDeque<String>,
+}
+
+/// What four-letter words tell about the server as a whole.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stats {
+    received: u64,
+    sent: u64,
+    latency_ms: Summary,
+    read_ms: Summary,
+    write_ms: Summary,
+    response_bytes_last: Option<usize>,
+    response_bytes_min: usize,
+    response_bytes_max: usize,
+    bytes_received: u64,
+    connections_accepted: u64,
+    connections_refused: u64,
+    connections_dropped: u64,
+    sessions_expired: u64,
+    sessionless_expired: u64,
+    revalidated: u64,
+    commits: u64,
+    auth_failed: u64,
+    snapshots_failed: u64,
+    digest_mismatches: u64,
+    trace_mask: Option<i64>,
+    facts_asked: u64,
+}
+
+impl Server {
+    /// A server over what was recovered. `entropy` is used for nothing that must be secret.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        loader: Loader,
+        recovered: Recovered,
+        entropy: u64,
+        now: Now,
+    ) -> Self {
+        let (tree, mismatches, orphans) = loader.finish();
+        let mut events: Vec<Event> = Vec::new();
+        events.extend(
+            mismatches
+                .iter()
+                .map(|&zxid| Event::DigestMismatch { zxid }),
+        );
+        events.extend(
+            orphans
+                .into_iter()
+                .map(|path| Event::OrphanDeleted { path }),
+        );
+        let mut tracker = Tracker::new(config.tick_ms);
+        for (session, timeout) in tree.sessions() {
+            tracker.add(session, u32::try_from(timeout).unwrap_or(0), now.instant);
+        }
+        let overlay = Overlay::new(&tree, config.tree_digest);
+        let snapshots = snapshots::Schedule::new(&config, &recovered, entropy);
+        let scan = now.instant.plus_ms(u64::from(config.container_check_ms));
+        let stats = Stats {
+            digest_mismatches: mismatches.len() as u64,
+            ..Stats::default()
+        };
+        let core = Core {
+            next_session: session::first_id(config.server_id, now.wall),
+            proposed: tree.last_zxid(),
+            serving: recovered.snapshot,
+            config,
+            tree,
+            watches: Watches::default(),
+            overlay,
+            tracker,
+            proposals: VecDeque::new(),
+            seq: Seq(0),
+            stored: Seq(0),
+            outstanding: 0,
+            syncs: BTreeSet::new(),
+            snapshots,
+            reaper: Reaper {
+                next_scan: scan,
+                ..Reaper::default()
+            },
+            now,
+            started: now.instant,
+            stats,
+            events,
+            outputs: Vec::new(),
+            digests: VecDeque::new(),
+        };
+        Self {
+            core,
+            conns: BTreeMap::new(),
+            by_session: BTreeMap::new(),
+            by_address: BTreeMap::new(),
+            unproven: VecDeque::new(),
+            ready: BTreeSet::new(),
+            throttled: BTreeSet::new(),
+            dirty: Vec::new(),
+        }
+    }
+
+    /// The replicated state, for whoever checks it.
+    #[must_use]
+    pub const fn tree(&self) -> &Tree {
+        &self.core.tree
+    }
+
+    /// Connections that are open, for whoever checks that none is forgotten.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.conns.len()
+    }
+
+    fn input(&mut self, input: Input) {
+        match input {
+            Input::Link(link, LinkInput::Opened { peer }) => self.opened(link, peer),
+            Input::Link(link, LinkInput::Received(bytes)) => self.received(link, bytes),
+            Input::Link(link, LinkInput::Flushed(bytes)) => self.flushed(link, bytes),
+            Input::Link(link, LinkInput::Closed) => self.drop_link(link),
+            Input::Stored { upto } => {
+                self.core.stored = self.core.stored.max(upto);
+                self.commit();
+            }
+            Input::SnapshotWritten(bytes) => self.core.snapshots.written(bytes),
+            Input::SnapshotStored { zxid } => {
+                self.core.snapshot_done();
+                self.core.events.push(Event::SnapshotDone { zxid });
+            }
+            Input::SnapshotFailed { zxid } => {
+                self.core.snapshot_failed();
+                self.core.events.push(Event::SnapshotFailed { zxid });
+            }
+            Input::Facts(link, facts) => self.facts(link, &facts),
+        }
+    }
+
+    fn received(&mut self, link: LinkId, bytes: Bytes) {
+        let Some(conn) = self.conns.get_mut(&link) else {
+            return;
+        };
+        if conn.stage == Stage::Closing {
+            return;
+        }
+        self.core.stats.bytes_received += bytes.len() as u64;
+        conn.receive(bytes);
+        self.proceed(link);
+    }
+
+    fn flushed(&mut self, link: LinkId, bytes: usize) {
+        let Some(conn) = self.conns.get_mut(&link) else {
+            return;
+        };
+        conn.unflushed = conn.unflushed.saturating_sub(bytes);
+        if conn.paused || conn.has_input() {
+            self.proceed(link);
+        }
+    }
+
+    /// A connection is gone; its session stays until it expires.
+    fn drop_link(&mut self, link: LinkId) {
+        let Some(conn) = self.conns.remove(&link) else {
+            return;
+        };
+        let count = self.by_address.get_mut(&conn.peer.ip());
+        if let Some(count) = count {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&conn.peer.ip());
+            }
+        }
+        if self.by_session.get(&conn.session) == Some(&link) {
+            self.by_session.remove(&conn.session);
+        }
+        self.core.watches.drop_link(link);
+        self.core.outstanding -= conn.pending.len();
+        self.ready.remove(&link);
+        self.throttled.remove(&link);
+    }
+
+    /// Closes a connection once what it still has to be told is sent.
+    fn close(&mut self, link: LinkId) {
+        let Some(conn) = self.conns.get_mut(&link) else {
+            return;
+        };
+        let out = core::mem::take(&mut conn.out);
+        if !out.is_empty() {
+            self.core
+                .outputs
+                .push(Output::Link(link, LinkOutput::Send(Bytes::from(out))));
+        }
+        self.core
+            .outputs
+            .push(Output::Link(link, LinkOutput::Close));
+        self.drop_link(link);
+    }
+
+    /// Closes a connection for a fault of its peer.
+    fn refuse(&mut self, link: LinkId, reason: String) {
+        self.core.events.push(Event::LinkRefused { link, reason });
+        self.core.stats.connections_dropped += 1;
+        self.close(link);
+    }
+
+    fn timers(&mut self) {
+        let now = self.core.now.instant;
+        for session in self.core.tracker.expired(now) {
+            self.core.events.push(Event::SessionExpired { session });
+            self.core.stats.sessions_expired += 1;
+            self.core.close_session(session, None, crate::ids::Xid(0));
+        }
+        while let Some(&(deadline, link)) = self.unproven.front()
+            && deadline <= now
+        {
+            self.unproven.pop_front();
+            let silent = self.conns.get(&link);
+            if silent.is_some_and(|conn| conn.stage == Stage::Handshake) {
+                self.core.stats.sessionless_expired += 1;
+                self.refuse(link, "no session was asked for in time".into());
+            }
+        }
+        self.core.reap();
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let handshake = self.unproven.front().map(|&(deadline, _)| deadline);
+        let core = self.core.next_wake();
+        let now = (!self.ready.is_empty()).then_some(self.core.now.instant);
+        [self.core.tracker.next_expiry(), handshake, core, now]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Hands the driver what this step wrote.
+    fn flush(&mut self, outputs: &mut Vec<Output>) {
+        for link in core::mem::take(&mut self.dirty) {
+            let Some(conn) = self.conns.get_mut(&link) else {
+                continue;
+            };
+            let out = core::mem::take(&mut conn.out);
+            if !out.is_empty() {
+                conn.unflushed += out.len();
+                outputs.push(Output::Link(link, LinkOutput::Send(Bytes::from(out))));
+            }
+        }
+    }
+}
+
+impl Machine for Server {
+    type Input = Input;
+    type Output = Output;
+
+    fn step(
+        &mut self,
+        now: Now,
+        inputs: &mut Vec<Input>,
+        outputs: &mut Vec<Output>,
+    ) -> Option<Instant> {
+        self.core.now = now;
+        for input in inputs.drain(..) {
+            self.input(input);
+        }
+        self.timers();
+        self.release();
+        self.core.snapshot_slice();
+        self.flush(outputs);
+        outputs.append(&mut self.core.outputs);
+        outputs.extend(self.core.events.drain(..).map(Output::Event));
+        self.next_wake()
+    }
+}

@@ -1,0 +1,327 @@
+//! Who a connection is, and what that permits.
+//!
+//! Source: `ZooKeeperServer.checkACL`, `PrepRequestProcessor.fixupACL`, the providers in `server.auth`.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest as _, Sha1};
+
+use super::Config;
+use crate::error::ErrorCode;
+use crate::wire::records::{Acl, AclText, Id, Perms};
+
+/// What came of an `auth` request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Authenticated {
+    /// These identities are the connection's too.
+    As(Vec<Id>),
+    /// The scheme is not known.
+    Failed,
+}
+
+/// The identity that every connection has from the start.
+pub(super) fn address_id(address: IpAddr) -> Id {
+    Id {
+        scheme: "ip".into(),
+        id: address_text(address),
+    }
+}
+
+/// An address as Java prints it: IPv6 in eight groups, none left out; IPv4 within IPv6 as IPv4.
+fn address_text(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => alloc::format!("{v4}"),
+        IpAddr::V6(v6) => {
+            let groups: Vec<String> = v6
+                .segments()
+                .iter()
+                .map(|group| alloc::format!("{group:x}"))
+                .collect();
+            groups.join(":")
+        }
+    }
+}
+
+/// Answers an `auth` request.
+pub(super) fn authenticate(
+    config: &Config,
+    address: IpAddr,
+    scheme: &str,
+    secret: &[u8],
+) -> Authenticated {
+    match scheme {
+        "ip" => Authenticated::As(alloc::vec![address_id(address)]),
+        "digest" if config.digest_auth => {
+            let id = digest_id(secret);
+            let mut ids = Vec::new();
+            if config.super_digest.as_ref() == Some(&id) {
+                ids.push(Id {
+                    scheme: "super".into(),
+                    id: String::new(),
+                });
+            }
+            ids.push(Id {
+                scheme: "digest".into(),
+                id,
+            });
+            Authenticated::As(ids)
+        }
+        _ => Authenticated::Failed,
+    }
+}
+
+/// `user:base64(sha1(user:password))` of `user:password`.
+///
+/// Source: `DigestAuthenticationProvider.generateDigest`.
+#[must_use]
+pub fn digest_id(secret: &[u8]) -> String {
+    let text = String::from_utf8_lossy(secret);
+    let user = text.split(':').next().unwrap_or_default();
+    let hash = STANDARD.encode(Sha1::digest(text.as_bytes()));
+    alloc::format!("{user}:{hash}")
+}
+
+/// The name that `whoAmI` shows for an identity.
+pub(super) fn user_name(id: &Id) -> &str {
+    match id.scheme.as_str() {
+        "digest" => id.id.split(':').next().unwrap_or_default(),
+        "ip" => &id.id,
+        _ => "",
+    }
+}
+
+/// Whether an ACL permits any of `needed` to somebody with these identities.
+pub(super) fn permits(config: &Config, acl: &[Acl], needed: Perms, ids: &[Id]) -> bool {
+    if config.skip_acl || acl.is_empty() || ids.iter().any(|id| id.scheme == "super") {
+        return true;
+    }
+    acl.iter()
+        .filter(|entry| entry.perms.meets(needed))
+        .any(|entry| {
+            let Id { scheme, id } = &entry.id;
+            match scheme.as_str() {
+                "world" => id == "anyone",
+                "ip" => ids
+                    .iter()
+                    .any(|own| own.scheme == "ip" && address_matches(&own.id, id)),
+                "digest" => config.digest_auth && ids.contains(&entry.id),
+                _ => false,
+            }
+        })
+}
+
+/// The list that is stored for the list that was asked for.
+///
+/// # Errors
+/// [`ErrorCode::INVALID_ACL`]: it is empty, or an entry has no meaning.
+pub(super) fn resolve(
+    config: &Config,
+    asked: &[AclText<'_>],
+    ids: &[Id],
+) -> Result<Vec<Acl>, ErrorCode> {
+    let mut seen = BTreeSet::new();
+    let mut list = Vec::with_capacity(asked.len());
+    for entry in asked {
+        let key = (entry.perms, entry.scheme.as_deref(), entry.id.as_deref());
+        if asked.len() > 1 && !seen.insert(key) {
+            continue;
+        }
+        let scheme = entry.scheme.as_deref().ok_or(ErrorCode::INVALID_ACL)?;
+        if scheme == "auth" {
+            // kazoo writes an empty id as null.
+            let own = ids.iter().filter(|id| id.scheme == "digest");
+            let before = list.len();
+            list.extend(own.map(|id| Acl {
+                perms: entry.perms,
+                id: id.clone(),
+            }));
+            if list.len() == before {
+                return Err(ErrorCode::INVALID_ACL);
+            }
+            continue;
+        }
+        let id = entry.id.as_deref().ok_or(ErrorCode::INVALID_ACL)?;
+        let valid = match scheme {
+            "world" => id == "anyone",
+            "digest" => config.digest_auth && digest_is_valid(id),
+            "ip" => parse_range(id).is_some(),
+            _ => false,
+        };
+        if !valid {
+            return Err(ErrorCode::INVALID_ACL);
+        }
+        list.push(entry.to_acl());
+    }
+    if list.is_empty() {
+        Err(ErrorCode::INVALID_ACL)
+    } else {
+        Ok(list)
+    }
+}
+
+/// As Java's `split(":")` sees it, which drops empty parts at the end: `a:b` and `:b` are valid, `a:` not.
+fn digest_is_valid(id: &str) -> bool {
+    let trimmed = id.trim_end_matches(':');
+    trimmed.split(':').count() == 2
+}
+
+/// Hides the password hashes of a list from somebody who may not administer the znode. Source: CVE-2019-0201.
+pub(super) fn masked(acl: &[Acl]) -> Vec<Acl> {
+    let mask = |entry: &Acl| {
+        let mut entry = entry.clone();
+        if entry.id.scheme == "digest" {
+            let user = entry.id.id.split(':').next().unwrap_or_default();
+            entry.id.id = alloc::format!("{user}:x");
+        }
+        entry
+    };
+    acl.iter().map(mask).collect()
+}
+
+fn parse_range(text: &str) -> Option<(IpAddr, u32)> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let bits = match bits {
+        Some(bits) => bits.parse().ok().filter(|&bits| bits <= most)?,
+        None => most,
+    };
+    Some((address, bits))
+}
+
+fn address_matches(own: &str, range: &str) -> bool {
+    let (Ok(own), Some((base, bits))) = (own.parse::<IpAddr>(), parse_range(range)) else {
+        return false;
+    };
+    match (own, base) {
+        (IpAddr::V4(own), IpAddr::V4(base)) => {
+            let differing = own.to_bits() ^ base.to_bits();
+            differing.checked_shr(32 - bits).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(own), IpAddr::V6(base)) => {
+            let differing = own.to_bits() ^ base.to_bits();
+            differing.checked_shr(128 - bits).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jute::Text;
+
+    fn ip(text: &str) -> Id {
+        address_id(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn digest_ids_are_those_of_zookeeper() {
+        assert_eq!(
+            digest_id(b"super:admin"),
+            "super:xQJmxLMiHGwaqBvst5y6rkB6HQs="
+        );
+        assert!(digest_id(b"nocolon").starts_with("nocolon:"));
+    }
+
+    #[test]
+    fn addresses_match_their_networks() {
+        let config = Config::default();
+        for (own, range, matches) in [
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3", "10.1.2.0/24", true),
+            ("10.1.3.3", "10.1.2.0/24", false),
+            ("10.1.3.3", "0.0.0.0/0", true),
+            ("::1", "::/0", true),
+            ("::1", "::1/128", true),
+            ("::2", "::1/128", false),
+            ("fe80::1:2", "fe80::/16", true),
+            ("::1", "0.0.0.0/0", false),
+            ("::ffff:10.0.0.1", "10.0.0.1", true),
+        ] {
+            let acl = Acl {
+                perms: Perms::ALL,
+                id: Id {
+                    scheme: "ip".into(),
+                    id: range.into(),
+                },
+            };
+            assert_eq!(
+                permits(&config, &[acl], Perms::READ, &[ip(own)]),
+                matches,
+                "{own} in {range}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_with_meaningless_entries_are_refused() {
+        let config = Config::default();
+        let bob = Id {
+            scheme: "digest".into(),
+            id: "bob:hash".into(),
+        };
+        let entry = |scheme: &'static str, id: Option<&'static str>| AclText {
+            perms: Perms::ALL,
+            scheme: scheme.into(),
+            id: Text(id.map(Into::into)),
+        };
+        let ids = [ip("127.0.0.1"), bob.clone()];
+        let resolved = resolve(&config, &[entry("auth", None)], &ids);
+        assert_eq!(
+            resolved,
+            Ok(alloc::vec![Acl {
+                perms: Perms::ALL,
+                id: bob
+            }])
+        );
+        let twice = [
+            entry("world", Some("anyone")),
+            entry("world", Some("anyone")),
+        ];
+        assert_eq!(resolve(&config, &twice, &ids).map(|list| list.len()), Ok(1));
+        for bad in [
+            entry("world", Some("nobody")),
+            entry("world", None),
+            entry("digest", Some("a")),
+            entry("digest", Some("a:")),
+            entry("digest", Some("a:b:c")),
+            entry("ip", Some("10.0.0.0/33")),
+            entry("ip", Some("somewhere")),
+            entry("super", Some("")),
+            entry("x509", Some("CN=a")),
+            entry("", Some("")),
+        ] {
+            let refused = Err(ErrorCode::INVALID_ACL);
+            assert_eq!(
+                resolve(&config, core::slice::from_ref(&bad), &ids),
+                refused,
+                "{bad:?}"
+            );
+        }
+        assert_eq!(resolve(&config, &[], &ids), Err(ErrorCode::INVALID_ACL));
+        let nobody = [ip("127.0.0.1")];
+        assert!(resolve(&config, &[entry("auth", Some(""))], &nobody).is_err());
+    }
+
+    #[test]
+    fn hashes_are_masked() {
+        let id = Id {
+            scheme: "digest".into(),
+            id: "bob:secret".into(),
+        };
+        let masked = masked(&[Acl {
+            perms: Perms::ALL,
+            id,
+        }]);
+        assert_eq!(masked.first().map(|acl| acl.id.id.as_str()), Some("bob:x"));
+    }
+}

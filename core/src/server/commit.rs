@@ -1,0 +1,305 @@
+//! Stops 8 and 9: what is durable is applied in order, watches fire, and whoever asked is answered.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+use super::auth::permits;
+use super::conn::{Conn, Pending, Stage};
+use super::prep::Prep;
+use super::read::notify;
+use super::{Core, Event, OUT_BYTES_HARD, Proposal, Server, Stats};
+use crate::error::ErrorCode;
+use crate::ids::{Instant, LinkId, SessionId, Xid, Zxid};
+use crate::jute::{self, Text};
+use crate::tree::watch::Table;
+use crate::tree::{Applied, Change};
+use crate::wire::client::{Create2Response, EventType, MultiHeader, OpCode};
+use crate::wire::records::{Acl, Perms};
+use crate::wire::txn::{self, Txn, TxnHeader};
+
+/// Transactions between two digests that are remembered. Source: `DataTree.DIGEST_LOG_INTERVAL`.
+const DIGEST_INTERVAL: i64 = 128;
+/// How many of them are. Source: `DataTree.DIGEST_LOG_LIMIT`.
+const DIGESTS_MAX: usize = 1024;
+
+impl Server {
+    /// Applies every proposal that is durable.
+    pub(super) fn commit(&mut self) {
+        while let Some(proposal) = self.core.proposals.front()
+            && proposal.seq <= self.core.stored
+        {
+            let Some(proposal) = self.core.proposals.pop_front() else {
+                return;
+            };
+            self.apply(&proposal);
+        }
+    }
+
+    fn apply(&mut self, proposal: &Proposal) {
+        let (header, txn, digest) =
+            txn::decode(&proposal.txn).expect("a proposal is what this server itself encoded");
+        assert!(
+            header.zxid > self.core.tree.last_zxid(),
+            "transactions are applied in order"
+        );
+        let closed = matches!(txn, Txn::CloseSession { .. });
+        let mut changes = Vec::new();
+        let watched = !self.core.watches.is_empty();
+        let applied = self
+            .core
+            .tree
+            .apply(&header, txn, watched.then_some(&mut changes));
+        self.core.applied(header.zxid);
+        if let Some(digest) = digest {
+            // The proposal says what the tree is to be: two ways to the same sum.
+            assert!(
+                digest.digest.cast_unsigned() == self.core.tree.digest(),
+                "the tree is what its transaction was prepared to make of it"
+            );
+        }
+        for change in &changes {
+            self.fire(change, header.zxid);
+        }
+        self.answer(proposal, &header, &applied);
+        if closed {
+            self.session_closed(header.client);
+        }
+    }
+
+    /// Tells watchers of a change; those that may not read the znode are not told, and their
+    /// one-shot watches are spent all the same. Source: CVE-2024-23944.
+    fn fire(&mut self, change: &Change, zxid: Zxid) {
+        let Change {
+            kind,
+            path,
+            acl,
+            parent_acl,
+        } = change;
+        let told = self.core.watches.fire(Table::Data, path, *kind);
+        self.notify(&told, *kind, path, acl, zxid);
+        if *kind == EventType::DELETED {
+            let mut others = self.core.watches.fire(Table::Child, path, *kind);
+            others.retain(|link| told.binary_search(link).is_err());
+            self.notify(&others, *kind, path, acl, zxid);
+        }
+        if let Some(parent_acl) = parent_acl {
+            let (parent, _) = crate::path::split(path).unwrap_or_default();
+            let parent = if parent.is_empty() { "/" } else { parent };
+            let kind = EventType::CHILDREN_CHANGED;
+            let told = self.core.watches.fire(Table::Child, parent, kind);
+            self.notify(&told, kind, parent, parent_acl, zxid);
+        }
+    }
+
+    fn notify(&mut self, links: &[LinkId], kind: EventType, path: &str, acl: &[Acl], zxid: Zxid) {
+        for &link in links {
+            let Some(conn) = self.conns.get_mut(&link) else {
+                continue;
+            };
+            if conn.stage != Stage::Open && conn.stage != Stage::Closing {
+                continue;
+            }
+            if !permits(&self.core.config, acl, Perms::READ, &conn.ids) {
+                continue;
+            }
+            notify(conn, &mut self.core.stats, kind, path, zxid);
+            if conn.held_out() > OUT_BYTES_HARD {
+                self.refuse(link, "it does not read its notifications".into());
+            } else {
+                self.dirty.push(link);
+            }
+        }
+    }
+
+    fn answer(&mut self, proposal: &Proposal, header: &TxnHeader, applied: &Applied<'_>) {
+        let Some(link) = proposal.link else { return };
+        let Some(conn) = self.conns.get_mut(&link) else {
+            return;
+        };
+        if header.op == OpCode::CREATE_SESSION {
+            conn.stage = Stage::Open;
+            let (session, timeout_ms) = (conn.session, conn.timeout_ms);
+            self.core.events.push(Event::SessionOpened {
+                session,
+                timeout_ms,
+                link,
+            });
+            self.greet(link);
+            self.ready.insert(link);
+            return;
+        }
+        let Some(&Pending::Write {
+            zxid,
+            xid,
+            op,
+            since,
+        }) = conn.pending.front()
+        else {
+            unreachable!("the front of a connection's queue is its first write in flight");
+        };
+        assert!(
+            zxid == header.zxid,
+            "a connection's writes are answered in order"
+        );
+        conn.pending.pop_front();
+        self.core.outstanding -= 1;
+        let before = conn.out.len();
+        let last = self.core.tree.last_zxid();
+        match applied {
+            Applied::Failed(code) => conn.reply(xid, last, Some(*code), |_| {}),
+            applied => conn.reply(xid, last, None, |out| append_result(out, op, applied)),
+        }
+        self.core.stats.answered(conn.out.len() - before);
+        self.core.took(conn, since, true);
+        self.core.drain(conn, link);
+        let waiting = conn.has_input() || !conn.pending.is_empty() || conn.paused;
+        self.dirty.push(link);
+        if waiting {
+            self.ready.insert(link);
+        }
+    }
+
+    fn session_closed(&mut self, session: SessionId) {
+        self.core.tracker.remove(session);
+        self.core.events.push(Event::SessionClosed { session });
+        if let Some(&link) = self.by_session.get(&session) {
+            self.close(link);
+        }
+    }
+}
+
+/// Appends the body of a successful write's reply.
+fn append_result(out: &mut Vec<u8>, op: OpCode, applied: &Applied<'_>) {
+    match applied {
+        Applied::Created { path, stat } if op == OpCode::CREATE => {
+            let _ = stat;
+            jute::append(out, &**path);
+        }
+        Applied::Created { path, stat } => {
+            let path = Text(Some(Cow::Borrowed(&**path)));
+            jute::append(out, &Create2Response { path, stat: *stat });
+        }
+        Applied::Set { stat } => jute::append(out, stat),
+        Applied::Multi(results) => append_results(out, results),
+        Applied::Done | Applied::Failed(_) => {}
+    }
+}
+
+/// Source: `FinalRequestProcessor`, `MultiResponse`; ZOOKEEPER-4026 for the stat of a created znode.
+fn append_results(out: &mut Vec<u8>, results: &[(OpCode, Applied<'_>)]) {
+    for (op, result) in results {
+        match result {
+            Applied::Failed(code) => jute::append(out, &(MultiHeader::failure(code.0), code)),
+            // libzookeeper takes a container's result for a plain create's whatever its header says, and
+            // would lose its place behind a stat; the others take both. So it gets the plain form.
+            Applied::Created { .. } if *op == OpCode::CREATE_CONTAINER => {
+                jute::append(out, &MultiHeader::result(OpCode::CREATE));
+                append_result(out, OpCode::CREATE, result);
+            }
+            Applied::Created { .. } if *op == OpCode::CREATE_TTL => {
+                jute::append(out, &MultiHeader::result(OpCode::CREATE2));
+                append_result(out, *op, result);
+            }
+            _ => {
+                jute::append(out, &MultiHeader::result(*op));
+                append_result(out, *op, result);
+            }
+        }
+    }
+    jute::append(out, &MultiHeader::END);
+}
+
+impl Core {
+    fn applied(&mut self, zxid: Zxid) {
+        self.overlay.retire(zxid);
+        self.stats.commits += 1;
+        if zxid.0 % DIGEST_INTERVAL == 0 {
+            self.digests.push_back((zxid, self.tree.digest()));
+            if self.digests.len() > DIGESTS_MAX {
+                self.digests.pop_front();
+            }
+        }
+    }
+
+    /// A request was answered: for `cons`, `stat` and `mntr`.
+    pub(super) fn took(&mut self, conn: &mut Conn, since: Instant, write: bool) {
+        let latency_ms = self.now.instant.micros_since(since) / 1000;
+        conn.stats.last_response = self.now.instant;
+        conn.stats.last_latency_ms = latency_ms;
+        conn.stats.latency_ms.record(latency_ms);
+        self.stats.latency_ms.record(latency_ms);
+        let kind = if write {
+            &mut self.stats.write_ms
+        } else {
+            &mut self.stats.read_ms
+        };
+        kind.record(latency_ms);
+    }
+
+    /// Proposes the deletion of containers and TTL znodes that have outlived their use, at a bounded pace.
+    ///
+    /// Source: `ContainerManager`.
+    pub(super) fn reap(&mut self) {
+        let now = self.now.instant;
+        if now >= self.reaper.next_scan {
+            let period = u64::from(self.config.container_check_ms.max(1));
+            self.reaper.next_scan = now.plus_ms(period);
+            let never_used = self.config.container_never_used_ms_max;
+            self.reaper.queue.clear();
+            self.reaper
+                .queue
+                .extend(self.tree.reapable(self.now.wall, never_used));
+        }
+        let pace_ms = 60_000 / u64::from(self.config.container_deletes_per_minute_max.max(1));
+        while now >= self.reaper.next_delete
+            && let Some(path) = self.reaper.queue.pop_front()
+        {
+            self.reaper.next_delete = now.plus_ms(pace_ms);
+            self.reap_one(&path);
+        }
+    }
+
+    fn reap_one(&mut self, path: &str) {
+        let zxid = self.next_zxid();
+        let mut prep = Prep {
+            config: &self.config,
+            tree: &self.tree,
+            overlay: &mut self.overlay,
+            session: SessionId::NONE,
+            ids: &[],
+            zxid,
+            time: self.now.wall,
+            events: &mut self.events,
+        };
+        // What was used again since the scan stays, and there is nobody to tell.
+        if let Ok((op, txn)) = prep.reap(path) {
+            self.propose(SessionId::NONE, Xid(0), op, &txn, None);
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        let reap = if self.reaper.queue.is_empty() {
+            self.reaper.next_scan
+        } else {
+            self.reaper.next_delete
+        };
+        let snapshot = self.wants_slice().then_some(self.now.instant);
+        Some(snapshot.map_or(reap, |at| at.min(reap)))
+    }
+}
+
+impl Stats {
+    /// A reply was written.
+    pub(super) fn answered(&mut self, bytes: usize) {
+        self.sent += 1;
+        self.response_bytes_min = match self.response_bytes_last {
+            Some(_) => self.response_bytes_min.min(bytes),
+            None => bytes,
+        };
+        self.response_bytes_max = self.response_bytes_max.max(bytes);
+        self.response_bytes_last = Some(bytes);
+    }
+}
+
+// Refusals that are codes of their own and never reach a reply as 0.
+const _: () = assert!(ErrorCode::NO_NODE.0 != 0);

@@ -1,0 +1,325 @@
+//! The tree as it will be when everything proposed is applied: what the next request is judged by.
+//!
+//! Source: `PrepRequestProcessor.getRecordForPath` and its outstanding changes.
+
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+
+use crate::error::ErrorCode;
+use crate::ids::{SessionId, UnixMillis, Zxid};
+use crate::path::split;
+use crate::tree::{NodeDigest, Owner, Tree};
+use crate::wire::records::{Acl, StatPersisted};
+
+/// Changes that are proposed but not applied.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    records: HashMap<Arc<str>, Record, foldhash::fast::FixedState>,
+    /// Which record was changed by which transaction, in order: when to forget it.
+    changed: VecDeque<(Zxid, Arc<str>)>,
+    /// What to put back if the request under way is refused.
+    undo: Vec<(Arc<str>, Option<Record>)>,
+    digest: u64,
+    digest_before: u64,
+    digests: bool,
+}
+
+/// A znode as it will be.
+#[derive(Clone, Debug)]
+struct Record {
+    zxid: Zxid,
+    exists: bool,
+    stat: StatPersisted,
+    children: u32,
+    data_length: usize,
+    acl: Arc<[Acl]>,
+    digest: Option<NodeDigest>,
+}
+
+/// What a check wants to know about a znode.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) stat: StatPersisted,
+    pub(super) children: u32,
+    pub(super) data_length: usize,
+    pub(super) acl: Arc<[Acl]>,
+}
+
+impl Overlay {
+    /// No changes over this tree; `digests` says whether digests are kept at all.
+    pub(super) fn new(tree: &Tree, digests: bool) -> Self {
+        Self {
+            records: HashMap::default(),
+            changed: VecDeque::new(),
+            undo: Vec::new(),
+            digest: tree.digest(),
+            digest_before: tree.digest(),
+            digests,
+        }
+    }
+
+    /// The tree's digest after everything proposed.
+    pub(super) const fn digest(&self) -> Option<u64> {
+        if self.digests {
+            Some(self.digest)
+        } else {
+            None
+        }
+    }
+
+    /// How many znodes are about to change.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// A request begins to be prepared: until [`Overlay::keep`] its changes can be undone.
+    pub(super) fn begin(&mut self) {
+        self.undo.clear();
+        self.digest_before = self.digest;
+    }
+
+    /// The request is refused: none of its changes will be.
+    pub(super) fn undo(&mut self) {
+        for (path, record) in core::mem::take(&mut self.undo).into_iter().rev() {
+            match record {
+                Some(record) => self.records.insert(path, record),
+                None => self.records.remove(&path),
+            };
+        }
+        self.digest = self.digest_before;
+    }
+
+    /// The transaction is applied: the tree itself knows now.
+    pub(super) fn retire(&mut self, applied: Zxid) {
+        while let Some((zxid, _)) = self.changed.front()
+            && *zxid <= applied
+        {
+            let Some((zxid, path)) = self.changed.pop_front() else {
+                return;
+            };
+            if self
+                .records
+                .get(&path)
+                .is_some_and(|record| record.zxid == zxid)
+            {
+                self.records.remove(&path);
+            }
+        }
+    }
+
+    /// The znode as it will be.
+    pub(super) fn find(&self, tree: &Tree, path: &str) -> Option<View> {
+        let path = key(path);
+        if let Some(record) = self.records.get(path) {
+            let Record {
+                exists,
+                stat,
+                children,
+                data_length,
+                ref acl,
+                ..
+            } = *record;
+            return exists.then(|| View {
+                stat,
+                children,
+                data_length,
+                acl: acl.clone(),
+            });
+        }
+        let id = tree.find(path)?;
+        Some(View {
+            stat: tree.stat_persisted(id),
+            children: tree.child_count(id),
+            data_length: tree.data(id).map_or(0, <[u8]>::len),
+            acl: tree.acl(id).clone(),
+        })
+    }
+
+    /// A child is created: the parent is changed, the child is there.
+    pub(super) fn create(&mut self, tree: &Tree, path: &str, child: NewNode<'_>) {
+        let NewNode {
+            zxid,
+            time,
+            owner,
+            data,
+            acl,
+            parent_cversion,
+        } = child;
+        let (parent, _) = split(path).unwrap_or_default();
+        self.change(tree, parent, zxid, |record| {
+            record.children += 1;
+            if parent_cversion > record.stat.cversion {
+                record.stat.cversion = parent_cversion;
+                record.stat.pzxid = zxid;
+            }
+        });
+        let stat = StatPersisted {
+            czxid: zxid,
+            mzxid: zxid,
+            ctime: time,
+            mtime: time,
+            ephemeral_owner: owner.0,
+            pzxid: zxid,
+            ..StatPersisted::default()
+        };
+        let digest = self.digests.then(|| NodeDigest::new(path, data));
+        if let Some(head) = &digest {
+            self.digest = self.digest.wrapping_add(head.with(&stat));
+        }
+        let data_length = data.map_or(0, <[u8]>::len);
+        let record = Record {
+            zxid,
+            exists: true,
+            stat,
+            children: 0,
+            data_length,
+            acl,
+            digest,
+        };
+        self.put(Arc::from(path), record);
+    }
+
+    /// A znode is deleted, and its parent changed.
+    pub(super) fn delete(&mut self, tree: &Tree, path: &str, zxid: Zxid) {
+        let (parent, _) = split(path).unwrap_or_default();
+        self.change(tree, parent, zxid, |record| {
+            record.children = record.children.saturating_sub(1);
+            record.stat.pzxid = record.stat.pzxid.max(zxid);
+        });
+        self.change(tree, path, zxid, |record| record.exists = false);
+    }
+
+    /// Data is set.
+    pub(super) fn set_data(
+        &mut self,
+        tree: &Tree,
+        path: &str,
+        data: Option<&[u8]>,
+        version: i32,
+        zxid: Zxid,
+        time: UnixMillis,
+    ) {
+        let digest = self.digests.then(|| NodeDigest::new(key(path), data));
+        self.change(tree, path, zxid, |record| {
+            record.stat.version = version;
+            record.stat.mzxid = zxid;
+            record.stat.mtime = time;
+            record.data_length = data.map_or(0, <[u8]>::len);
+            record.digest = digest;
+        });
+    }
+
+    /// An ACL is set.
+    pub(super) fn set_acl(
+        &mut self,
+        tree: &Tree,
+        path: &str,
+        acl: Arc<[Acl]>,
+        version: i32,
+        zxid: Zxid,
+    ) {
+        self.change(tree, path, zxid, |record| {
+            record.acl = acl;
+            record.stat.aversion = version;
+        });
+    }
+
+    /// The paths that a session will own, sorted.
+    pub(super) fn ephemerals(&self, tree: &Tree, session: SessionId) -> BTreeSet<String> {
+        let mut paths: BTreeSet<String> =
+            tree.ephemerals(session).map(|id| tree.path(id)).collect();
+        for (path, record) in &self.records {
+            let owner = Owner(record.stat.ephemeral_owner).session();
+            if record.exists && owner == Some(session) {
+                paths.insert(String::from(&**path));
+            } else {
+                paths.remove(&**path);
+            }
+        }
+        paths
+    }
+
+    fn change(&mut self, tree: &Tree, path: &str, zxid: Zxid, change: impl FnOnce(&mut Record)) {
+        let path = key(path);
+        let known = self
+            .records
+            .get_key_value(path)
+            .map(|(key, record)| (key.clone(), record));
+        let (key, before) = match known {
+            Some((key, record)) => (key, Some(record.clone())),
+            None => (Arc::from(path), None),
+        };
+        let Some(mut record) = before.clone().or_else(|| self.load(tree, path)) else {
+            return;
+        };
+        let old = record.share();
+        change(&mut record);
+        record.zxid = zxid;
+        self.digest = self.digest.wrapping_sub(old).wrapping_add(record.share());
+        self.undo.push((key.clone(), before));
+        self.changed.push_back((zxid, key.clone()));
+        self.records.insert(key, record);
+    }
+
+    fn put(&mut self, path: Arc<str>, record: Record) {
+        self.changed.push_back((record.zxid, path.clone()));
+        let before = self.records.insert(path.clone(), record);
+        self.undo.push((path, before));
+    }
+
+    fn load(&self, tree: &Tree, path: &str) -> Option<Record> {
+        let id = tree.find(path)?;
+        Some(Record {
+            zxid: tree.last_zxid(),
+            exists: true,
+            stat: tree.stat_persisted(id),
+            children: tree.child_count(id),
+            data_length: tree.data(id).map_or(0, <[u8]>::len),
+            acl: tree.acl(id).clone(),
+            digest: self.digests.then(|| NodeDigest::new(path, tree.data(id))),
+        })
+    }
+}
+
+/// What a record is about to say of a created znode.
+#[derive(Debug)]
+pub(super) struct NewNode<'a> {
+    pub(super) zxid: Zxid,
+    pub(super) time: UnixMillis,
+    pub(super) owner: Owner,
+    pub(super) data: Option<&'a [u8]>,
+    pub(super) acl: Arc<[Acl]>,
+    pub(super) parent_cversion: i32,
+}
+
+impl Record {
+    /// Its share of the tree's digest.
+    fn share(&self) -> u64 {
+        match &self.digest {
+            Some(head) if self.exists => head.with(&self.stat),
+            _ => 0,
+        }
+    }
+}
+
+/// The root has one record, under the name that a child's parent has.
+fn key(path: &str) -> &str {
+    if path == "/" { "" } else { path }
+}
+
+/// Checks a version that a request expects, -1 for any, and returns the one after it.
+///
+/// A version never becomes -1: it would then match nothing but everything. Source: ZOOKEEPER-4743.
+pub(super) const fn next_version(current: i32, expected: i32) -> Result<i32, ErrorCode> {
+    if expected != -1 && expected != current {
+        return Err(ErrorCode::BAD_VERSION);
+    }
+    match current.wrapping_add(1) {
+        -1 => Ok(0),
+        next => Ok(next),
+    }
+}

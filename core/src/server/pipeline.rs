@@ -1,0 +1,428 @@
+//! Stop 3: what comes from one connection keeps its order. A write is proposed at once, also behind others; a
+//! read waits only for earlier writes of its own session.
+
+use alloc::format;
+
+use bytes::Bytes;
+
+use super::auth::{Authenticated, authenticate};
+use super::conn::{Conn, Cut, Pending, Stage};
+use super::prep::{Prep, Refusal};
+use super::read::Reads;
+use super::{Core, OUT_BYTES_HIGH, Output, PENDING_MAX, Server, StoreOp, WAITING_BYTES_MAX};
+use crate::error::ErrorCode;
+use crate::ids::{LinkId, Seq, SessionId, Xid, Zxid};
+use crate::jute::{self, take};
+use crate::link::LinkOutput;
+use crate::wire::client::{AuthPacket, OpCode, RequestHeader};
+use crate::wire::txn::{self, DIGEST_VERSION, Txn, TxnDigest, TxnHeader};
+
+/// What became of a frame.
+enum Handled {
+    /// The next may be looked at.
+    Go,
+    /// The connection ends, after what was written to it.
+    Close,
+    /// The connection ends, for this reason.
+    Refuse(&'static str),
+}
+
+impl Server {
+    /// Goes on with whatever a connection sent, as far as limits allow.
+    pub(super) fn proceed(&mut self, link: LinkId) {
+        self.ready.remove(&link);
+        while let Some(conn) = self.conns.get_mut(&link) {
+            if conn.stage == Stage::Handshake {
+                if !self.handshake(link) {
+                    break;
+                }
+                continue;
+            }
+            if let Some(hold) = self.core.holds(conn) {
+                if hold == Hold::Global {
+                    self.throttled.insert(link);
+                }
+                break;
+            }
+            match conn.cut(self.core.config.frame_bytes_max) {
+                Cut::Frame(frame) => match self.core.request(conn, link, frame) {
+                    Handled::Go => {}
+                    Handled::Close => return self.close(link),
+                    Handled::Refuse(reason) => return self.refuse(link, reason.into()),
+                },
+                Cut::More => break,
+                Cut::Bad(length) => {
+                    let most = self.core.config.frame_bytes_max;
+                    let reason = format!("a frame has a length of {length}, expected 0 to {most}");
+                    return self.refuse(link, reason);
+                }
+            }
+        }
+        self.settle(link);
+    }
+
+    /// Tells the driver whether to read on, and remembers that there is something to send.
+    pub(super) fn settle(&mut self, link: LinkId) {
+        let Some(conn) = self.conns.get_mut(&link) else {
+            return;
+        };
+        let pause = conn.has_input() && self.core.holds(conn).is_some();
+        if pause != conn.paused {
+            conn.paused = pause;
+            let output = if pause {
+                LinkOutput::Pause
+            } else {
+                LinkOutput::Resume
+            };
+            self.core.outputs.push(Output::Link(link, output));
+        }
+        if !conn.out.is_empty() {
+            self.dirty.push(link);
+        }
+    }
+
+    /// Goes on with connections that waited for something that was not their own.
+    pub(super) fn release(&mut self) {
+        let last = self.core.tree.last_zxid();
+        while let Some(&(zxid, link)) = self.core.syncs.first()
+            && zxid <= last
+        {
+            self.core.syncs.pop_first();
+            self.ready.insert(link);
+        }
+        if self.core.outstanding <= self.core.config.outstanding_max as usize {
+            self.ready.append(&mut self.throttled);
+        }
+        for link in core::mem::take(&mut self.ready) {
+            if let Some(conn) = self.conns.get_mut(&link) {
+                self.core.drain(conn, link);
+                self.proceed(link);
+            }
+        }
+    }
+}
+
+/// What keeps a connection's next frame from being looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Its own doing: it is slow to read, has much in flight, or waits for its session.
+    Own,
+    /// There are too many requests in flight, and it has some of them.
+    Global,
+}
+
+impl Core {
+    fn holds(&self, conn: &Conn) -> Option<Hold> {
+        let own = conn.stage != Stage::Open
+            || conn.held_out() >= OUT_BYTES_HIGH
+            || conn.pending.len() >= PENDING_MAX
+            || conn.waiting_bytes >= WAITING_BYTES_MAX;
+        if own {
+            return Some(Hold::Own);
+        }
+        let busy = self.outstanding > self.config.outstanding_max as usize;
+        (busy && !conn.pending.is_empty()).then_some(Hold::Global)
+    }
+
+    fn request(&mut self, conn: &mut Conn, link: LinkId, frame: Bytes) -> Handled {
+        let mut body: &[u8] = &frame;
+        let Ok(RequestHeader { xid, op }) = take(&mut body) else {
+            return Handled::Refuse("a frame is shorter than a request's header");
+        };
+        conn.stats.received += 1;
+        conn.stats.last_op = op;
+        conn.stats.last_cxid = i64::from(xid.0);
+        self.stats.received += 1;
+        if self.now.instant >= conn.quiet_until {
+            match self.tracker.touch(conn.session, self.now.instant) {
+                Some(until) => conn.quiet_until = until,
+                // The session is over and the connection about to be: nothing is answered any more.
+                None => return Handled::Go,
+            }
+        }
+        match op {
+            OpCode::AUTH => self.auth(conn, xid, body),
+            OpCode::SASL => {
+                // What a server without SASL says; the client then gives up by itself.
+                conn.answer(xid, Zxid::ZERO, &Option::<&str>::None);
+                self.stats.sent += 1;
+                Handled::Go
+            }
+            OpCode::CREATE
+            | OpCode::CREATE2
+            | OpCode::CREATE_CONTAINER
+            | OpCode::CREATE_TTL
+            | OpCode::DELETE
+            | OpCode::SET_DATA
+            | OpCode::SET_ACL
+            | OpCode::MULTI
+            | OpCode::RECONFIG => {
+                self.write(conn, link, xid, op, body);
+                Handled::Go
+            }
+            OpCode::CLOSE_SESSION => {
+                self.close_session(conn.session, Some(link), xid);
+                let (zxid, since) = (self.proposed, self.now.instant);
+                self.push(
+                    conn,
+                    Pending::Write {
+                        zxid,
+                        xid,
+                        op,
+                        since,
+                    },
+                );
+                // Whatever else it sent is too late.
+                conn.stage = Stage::Closing;
+                Handled::Go
+            }
+            OpCode::EXISTS
+            | OpCode::GET_DATA
+            | OpCode::GET_ACL
+            | OpCode::GET_CHILDREN
+            | OpCode::GET_CHILDREN2
+            | OpCode::SYNC
+            | OpCode::PING
+            | OpCode::CHECK_WATCHES
+            | OpCode::REMOVE_WATCHES
+            | OpCode::MULTI_READ
+            | OpCode::SET_WATCHES
+            | OpCode::SET_WATCHES2
+            | OpCode::GET_EPHEMERALS
+            | OpCode::GET_ALL_CHILDREN_NUMBER
+            | OpCode::ADD_WATCH
+            | OpCode::WHO_AM_I => {
+                let after = if op == OpCode::SYNC {
+                    self.proposed
+                } else {
+                    Zxid::ZERO
+                };
+                if conn.pending.is_empty() && after <= self.tree.last_zxid() {
+                    self.read(conn, link, xid, op, body);
+                } else {
+                    conn.waiting_bytes += frame.len();
+                    let since = self.now.instant;
+                    // Kept by itself: the frame may be a small part of what arrived with it.
+                    let frame = Bytes::copy_from_slice(&frame);
+                    self.push(
+                        conn,
+                        Pending::Waiting {
+                            frame,
+                            after,
+                            since,
+                        },
+                    );
+                    if after > Zxid::ZERO {
+                        self.syncs.insert((after, link));
+                    }
+                }
+                Handled::Go
+            }
+            _ => {
+                conn.reply(xid, Zxid(-1), Some(ErrorCode::UNIMPLEMENTED), |_| {});
+                Handled::Refuse("it asked for an operation that does not exist")
+            }
+        }
+    }
+
+    fn push(&mut self, conn: &mut Conn, pending: Pending) {
+        conn.pending.push_back(pending);
+        self.outstanding += 1;
+    }
+
+    /// Answers at once, also before requests that came earlier.
+    fn auth(&mut self, conn: &mut Conn, xid: Xid, body: &[u8]) -> Handled {
+        let mut input = body;
+        let Ok(packet) = take::<AuthPacket<'_>>(&mut input) else {
+            return Handled::Refuse("an auth packet is cut short");
+        };
+        let (address, secret) = (conn.peer.ip(), packet.auth.unwrap_or_default());
+        let came = authenticate(&self.config, address, packet.scheme.or_empty(), secret);
+        match came {
+            Authenticated::As(ids) => {
+                for id in ids {
+                    if !conn.ids.contains(&id) {
+                        conn.ids.push(id);
+                    }
+                }
+                conn.reply(xid, Zxid::ZERO, None, |_| {});
+                self.stats.sent += 1;
+                Handled::Go
+            }
+            Authenticated::Failed => {
+                self.stats.auth_failed += 1;
+                conn.reply(xid, Zxid::ZERO, Some(ErrorCode::AUTH_FAILED), |_| {});
+                Handled::Refuse("it authenticates by a scheme that is not known")
+            }
+        }
+    }
+
+    pub(super) fn read(
+        &mut self,
+        conn: &mut Conn,
+        link: LinkId,
+        xid: Xid,
+        op: OpCode,
+        body: &[u8],
+    ) {
+        let mut reads = Reads {
+            config: &self.config,
+            tree: &self.tree,
+            watches: &mut self.watches,
+            stats: &mut self.stats,
+        };
+        let before = conn.out.len();
+        reads.answer(conn, link, xid, op, body);
+        self.stats.answered(conn.out.len() - before);
+    }
+
+    /// Proposes a write, or its refusal.
+    fn write(&mut self, conn: &mut Conn, link: LinkId, xid: Xid, op: OpCode, body: &[u8]) {
+        let zxid = self.next_zxid();
+        let mut prep = Prep {
+            config: &self.config,
+            tree: &self.tree,
+            overlay: &mut self.overlay,
+            session: conn.session,
+            ids: &conn.ids,
+            zxid,
+            time: self.now.wall,
+            events: &mut self.events,
+        };
+        let prepared = match prep.request(op, body) {
+            Ok(prepared) => prepared,
+            Err(Refusal::Code(code)) => (OpCode::ERROR, Txn::Error(code)),
+            Err(Refusal::Malformed) => {
+                let error = ErrorCode::MARSHALLING_ERROR;
+                if conn.pending.is_empty() {
+                    conn.reply(xid, self.tree.last_zxid(), Some(error), |_| {});
+                    self.stats.sent += 1;
+                } else {
+                    self.push(conn, Pending::Refused { xid, error });
+                }
+                return;
+            }
+        };
+        self.propose(conn.session, xid, prepared.0, &prepared.1, Some(link));
+        let since = self.now.instant;
+        self.push(
+            conn,
+            Pending::Write {
+                zxid,
+                xid,
+                op,
+                since,
+            },
+        );
+    }
+
+    /// Proposes the end of a session, by its client's wish or because its time has come.
+    pub(super) fn close_session(&mut self, session: SessionId, link: Option<LinkId>, xid: Xid) {
+        let zxid = self.next_zxid();
+        let mut prep = Prep {
+            config: &self.config,
+            tree: &self.tree,
+            overlay: &mut self.overlay,
+            session,
+            ids: &[],
+            zxid,
+            time: self.now.wall,
+            events: &mut self.events,
+        };
+        let (op, txn) = prep.close_session();
+        self.tracker.close(session);
+        self.propose(session, xid, op, &txn, link);
+    }
+
+    pub(super) fn next_zxid(&self) -> Zxid {
+        self.proposed
+            .next()
+            .expect("2^32 transactions of one epoch are more than a disk lives")
+    }
+
+    pub(super) fn new_session_id(&mut self) -> SessionId {
+        while self.tracker.contains(self.next_session) {
+            self.next_session.0 = self.next_session.0.wrapping_add(1);
+        }
+        let session = self.next_session;
+        self.next_session.0 = self.next_session.0.wrapping_add(1);
+        session
+    }
+
+    /// Stop 5: encodes a transaction, once, and gives it to the store.
+    pub(super) fn propose(
+        &mut self,
+        session: SessionId,
+        xid: Xid,
+        op: OpCode,
+        txn: &Txn<'_>,
+        link: Option<LinkId>,
+    ) {
+        let zxid = self.next_zxid();
+        let mut bytes = alloc::vec::Vec::with_capacity(192);
+        let header = TxnHeader {
+            client: session,
+            cxid: xid,
+            zxid,
+            time: self.now.wall,
+            op,
+        };
+        jute::append(&mut bytes, &header);
+        txn::append_body(&mut bytes, txn);
+        // Errors carry none: the tree stays as it was.
+        if op != OpCode::ERROR
+            && let Some(digest) = self.overlay.digest()
+        {
+            let digest = TxnDigest {
+                version: DIGEST_VERSION,
+                digest: digest.cast_signed(),
+            };
+            jute::append(&mut bytes, &digest);
+        }
+        let txn = Bytes::from(bytes);
+        self.proposed = zxid;
+        self.seq = Seq(self.seq.0 + 1);
+        self.snapshots.logged(txn.len());
+        self.outputs.push(Output::Store(
+            self.seq,
+            StoreOp::Append {
+                zxid,
+                txn: txn.clone(),
+            },
+        ));
+        self.proposals.push_back(super::Proposal {
+            zxid,
+            seq: self.seq,
+            txn,
+            link,
+        });
+    }
+
+    /// Answers requests of a connection whose turn has come.
+    pub(super) fn drain(&mut self, conn: &mut Conn, link: LinkId) {
+        while conn.held_out() < OUT_BYTES_HIGH {
+            match conn.pending.front() {
+                Some(Pending::Waiting { after, .. }) if *after <= self.tree.last_zxid() => {
+                    let Some(Pending::Waiting { frame, since, .. }) = conn.pending.pop_front()
+                    else {
+                        return;
+                    };
+                    self.outstanding -= 1;
+                    conn.waiting_bytes -= frame.len();
+                    let mut body: &[u8] = &frame;
+                    if let Ok(RequestHeader { xid, op }) = take(&mut body) {
+                        self.read(conn, link, xid, op, body);
+                        self.took(conn, since, false);
+                    }
+                }
+                Some(&Pending::Refused { xid, error }) => {
+                    conn.pending.pop_front();
+                    self.outstanding -= 1;
+                    conn.reply(xid, self.tree.last_zxid(), Some(error), |_| {});
+                    self.stats.sent += 1;
+                }
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Who is alive: sessions, their passwords, and when they expire.
+//!
+//! Source: `SessionTrackerImpl`, `ExpiryQueue`, `ZooKeeperServer.generatePasswd`.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use crate::ids::{Instant, SessionId, UnixMillis};
+
+/// A session's password.
+pub(super) type Password = [u8; 16];
+
+/// The sessions' timers. Which sessions there are is the tree's to say.
+#[derive(Debug)]
+pub(super) struct Tracker {
+    tick_us: u64,
+    sessions: BTreeMap<SessionId, Timer>,
+    buckets: BTreeMap<Instant, BTreeSet<SessionId>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Timer {
+    timeout_ms: u32,
+    bucket: Instant,
+    closing: bool,
+}
+
+impl Tracker {
+    pub(super) fn new(tick_ms: u32) -> Self {
+        let tick_us = u64::from(tick_ms.max(1)) * 1000;
+        Self {
+            tick_us,
+            sessions: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Begins to watch a session, from `now`.
+    pub(super) fn add(&mut self, session: SessionId, timeout_ms: u32, now: Instant) {
+        let bucket = self.bucket(timeout_ms, now);
+        self.sessions.insert(
+            session,
+            Timer {
+                timeout_ms,
+                bucket,
+                closing: false,
+            },
+        );
+        self.buckets.entry(bucket).or_default().insert(session);
+    }
+
+    pub(super) fn contains(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// The session's client gave a sign. `None`: there is no such session, or it is being closed.
+    ///
+    /// Returns the time before which another sign changes nothing.
+    pub(super) fn touch(&mut self, session: SessionId, now: Instant) -> Option<Instant> {
+        let tick_us = self.tick_us;
+        let timer = self
+            .sessions
+            .get_mut(&session)
+            .filter(|timer| !timer.closing)?;
+        let bucket = bucket(tick_us, timer.timeout_ms, now);
+        if bucket > timer.bucket {
+            Self::leave(&mut self.buckets, timer.bucket, session);
+            timer.bucket = bucket;
+            self.buckets.entry(bucket).or_default().insert(session);
+        }
+        // The bucket changes when now + timeout passes a multiple of the tick.
+        let timeout_us = u64::from(timer.timeout_ms) * 1000;
+        Some(Instant(timer.bucket.0.saturating_sub(timeout_us)))
+    }
+
+    /// Gives a session another timeout, as when its client reconnects and asks for it.
+    pub(super) fn set_timeout(&mut self, session: SessionId, timeout_ms: u32, now: Instant) {
+        if let Some(timer) = self.sessions.get(&session).copied() {
+            Self::leave(&mut self.buckets, timer.bucket, session);
+            self.add(session, timeout_ms, now);
+        }
+    }
+
+    /// The session's end was proposed: from here on it is deaf.
+    pub(super) fn close(&mut self, session: SessionId) {
+        if let Some(timer) = self.sessions.get_mut(&session) {
+            timer.closing = true;
+            Self::leave(&mut self.buckets, timer.bucket, session);
+        }
+    }
+
+    /// The session's end was committed.
+    pub(super) fn remove(&mut self, session: SessionId) {
+        if let Some(timer) = self.sessions.remove(&session) {
+            Self::leave(&mut self.buckets, timer.bucket, session);
+        }
+    }
+
+    pub(super) fn is_alive(&self, session: SessionId) -> bool {
+        self.sessions
+            .get(&session)
+            .is_some_and(|timer| !timer.closing)
+    }
+
+    /// The sessions whose time has come.
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<SessionId> {
+        let mut sessions = Vec::new();
+        while let Some(bucket) = self.buckets.first_entry()
+            && *bucket.key() <= now
+        {
+            sessions.extend(bucket.remove());
+        }
+        sessions
+    }
+
+    /// When the next session's time comes, if no client gives a sign.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.buckets.first_key_value().map(|(&bucket, _)| bucket)
+    }
+
+    /// The buckets with their sessions, the next to expire first.
+    pub(super) fn buckets(&self) -> impl ExactSizeIterator<Item = (Instant, &BTreeSet<SessionId>)> {
+        self.buckets
+            .iter()
+            .map(|(&bucket, sessions)| (bucket, sessions))
+    }
+
+    fn bucket(&self, timeout_ms: u32, now: Instant) -> Instant {
+        bucket(self.tick_us, timeout_ms, now)
+    }
+
+    fn leave(
+        buckets: &mut BTreeMap<Instant, BTreeSet<SessionId>>,
+        bucket: Instant,
+        session: SessionId,
+    ) {
+        if let Some(sessions) = buckets.get_mut(&bucket) {
+            sessions.remove(&session);
+            if sessions.is_empty() {
+                buckets.remove(&bucket);
+            }
+        }
+    }
+}
+
+/// The next multiple of a tick after the timeout: a session lives for its timeout and up to a tick more.
+const fn bucket(tick_us: u64, timeout_ms: u32, now: Instant) -> Instant {
+    let at = now.0 + timeout_ms as u64 * 1000;
+    Instant((at / tick_us + 1) * tick_us)
+}
+
+/// The first session id of a server that starts at `wall`.
+///
+/// Source: `SessionTrackerImpl.initializeNextSessionId`.
+pub(super) const fn first_id(server: u8, wall: UnixMillis) -> SessionId {
+    let clock = (wall.0.cast_unsigned() << 24) >> 8;
+    let id = (clock | ((server as u64) << 56)).cast_signed();
+    // The container marker is nobody's.
+    SessionId(if id == i64::MIN { id + 1 } else { id })
+}
+
+/// The password of a session: 16 bytes of `java.util.Random`, so that a server of Apache ZooKeeper that
+/// takes over the data knows it too.
+pub(super) fn password(session: SessionId) -> Password {
+    const MASK: u64 = (1 << 48) - 1;
+    const MULTIPLIER: u64 = 0x5_deec_e66d;
+    let mut state = (session.0.cast_unsigned() ^ 0xb341_5c00 ^ MULTIPLIER) & MASK;
+    let mut password = [0; 16];
+    for chunk in password.chunks_exact_mut(4) {
+        state = state.wrapping_mul(MULTIPLIER).wrapping_add(0xb) & MASK;
+        for (shift, byte) in [16, 24, 32, 40].into_iter().zip(chunk) {
+            *byte = (state >> shift).to_le_bytes()[0];
+        }
+    }
+    password
+}
+
+/// Compares in a time that does not tell how much was right.
+pub(super) fn password_is_right(session: SessionId, given: &[u8]) -> bool {
+    let right = password(session);
+    let differing = right.iter().zip(given).fold(0, |all, (a, b)| all | (a ^ b));
+    session != SessionId::NONE && given.len() == right.len() && differing == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_those_of_zookeeper() {
+        for (id, hex) in [
+            (
+                0x0100_0000_0000_0000,
+                0xf22a_cd4a_97e6_9d6d_20a4_9bb6_38ea_db38_u128,
+            ),
+            (
+                0x0100_04d5_a9bc_0000,
+                0x86cb_2e61_9b3d_e40b_d448_6cfc_dcc2_9b54,
+            ),
+            (
+                0x0000_0000_0000_0001,
+                0x054c_c74a_3732_7db2_15e7_02e2_0c73_f005,
+            ),
+            (
+                0x0100_001f_544a_0000,
+                0xa43b_9c94_61ee_dfa3_2271_f07d_1200_ff01,
+            ),
+        ] {
+            assert_eq!(password(SessionId(id)), hex.to_be_bytes());
+            assert!(password_is_right(SessionId(id), &hex.to_be_bytes()));
+            assert!(!password_is_right(SessionId(id), &[0; 16]));
+            assert!(!password_is_right(SessionId(id), &[]));
+        }
+        assert!(!password_is_right(
+            SessionId::NONE,
+            &password(SessionId::NONE)
+        ));
+    }
+
+    #[test]
+    fn a_session_lives_for_its_timeout_and_at_most_a_tick_more() {
+        let mut tracker = Tracker::new(1000);
+        let session = SessionId(1);
+        tracker.add(session, 4000, Instant(500_000));
+        assert_eq!(tracker.next_expiry(), Some(Instant(5_000_000)));
+        assert_eq!(tracker.expired(Instant(4_999_999)), []);
+        let quiet_until = tracker.touch(session, Instant(1_200_000)).expect("alive");
+        assert_eq!(tracker.next_expiry(), Some(Instant(6_000_000)));
+        assert_eq!(quiet_until, Instant(2_000_000));
+        assert_eq!(
+            tracker.touch(session, Instant(1_999_999)),
+            Some(quiet_until)
+        );
+        assert_eq!(tracker.next_expiry(), Some(Instant(6_000_000)));
+        assert_eq!(tracker.expired(Instant(6_000_000)), [session]);
+        tracker.close(session);
+        assert_eq!(tracker.touch(session, Instant(6_000_000)), None);
+        assert!(tracker.contains(session) && !tracker.is_alive(session));
+        tracker.remove(session);
+        assert!(!tracker.contains(session));
+    }
+
+    #[test]
+    fn ids_carry_the_server_and_the_clock() {
+        let id = first_id(1, UnixMillis(0x1234_5678_9a));
+        assert_eq!(id.0, 0x0112_3456_789a_0000);
+    }
+}

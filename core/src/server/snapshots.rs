@@ -1,0 +1,140 @@
+//! When a snapshot is written, and how it leaves in slices.
+//!
+//! Source of the trigger: `SyncRequestProcessor.shouldSnapshot`.
+
+use bytes::Bytes;
+
+use super::{Config, Core, Event, Output, Recovered, SnapshotOp, StoreOp};
+use crate::ids::Seq;
+use crate::tree::Piece;
+
+/// Bytes of a snapshot written in one step: about 100 µs of the server's time.
+const SLICE_BYTES: usize = 128 * 1024;
+/// Bytes of a snapshot that the store may have in hand; more must wait.
+const IN_HAND_BYTES_MAX: usize = 4 << 20;
+
+/// What has come since the last snapshot, and how much is to come before the next.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    txns: u64,
+    bytes: u64,
+    txns_due: u64,
+    bytes_due: u64,
+    /// Bytes that the store has in hand.
+    in_hand: usize,
+    /// Whether one is due although nothing came: the first of all.
+    first: bool,
+    /// Whether one is being written or made durable.
+    under_way: bool,
+    random: u64,
+}
+
+impl Schedule {
+    pub(super) fn new(config: &Config, recovered: &Recovered, entropy: u64) -> Self {
+        let mut schedule = Self {
+            txns: recovered.txns,
+            bytes: recovered.log_bytes,
+            txns_due: 0,
+            bytes_due: 0,
+            in_hand: 0,
+            first: !recovered.snapshot,
+            under_way: false,
+            random: entropy,
+        };
+        schedule.draw(config);
+        schedule
+    }
+
+    /// Somewhere in the upper half of the limits, so that the servers of an ensemble do not all write their
+    /// snapshots at once.
+    fn draw(&mut self, config: &Config) {
+        let mut within = |most: u64| {
+            // splitmix64
+            self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.random;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            most - (z ^ (z >> 31)) % (most / 2).max(1)
+        };
+        let txns_due = within(u64::from(config.snapshot_txns.max(2)));
+        let bytes_due = match config.snapshot_log_bytes {
+            0 => u64::MAX,
+            most => within(most),
+        };
+        (self.txns_due, self.bytes_due) = (txns_due, bytes_due);
+    }
+
+    pub(super) fn logged(&mut self, bytes: usize) {
+        self.txns += 1;
+        self.bytes += bytes as u64;
+    }
+
+    pub(super) fn written(&mut self, bytes: usize) {
+        self.in_hand = self.in_hand.saturating_sub(bytes);
+    }
+
+    const fn is_due(&self) -> bool {
+        let due = self.first || self.txns >= self.txns_due || self.bytes >= self.bytes_due;
+        due && !self.under_way
+    }
+}
+
+impl Core {
+    /// Begins a snapshot if one is due, and writes the next slice of the one that is being written.
+    pub(super) fn snapshot_slice(&mut self) {
+        if self.snapshots.is_due() && !self.tree.snapshot_in_progress() {
+            self.begin_snapshot();
+        }
+        if !self.wants_slice() {
+            return;
+        }
+        match self.tree.snapshot_piece(SLICE_BYTES) {
+            Some(Piece::Part(bytes)) => self.chunk(bytes.into()),
+            Some(Piece::Last(bytes)) => {
+                self.chunk(bytes.into());
+                self.outputs.push(Output::Snapshot(SnapshotOp::End));
+            }
+            None => {}
+        }
+    }
+
+    fn begin_snapshot(&mut self) {
+        let zxid = self.tree.begin_snapshot(self.config.tree_digest);
+        self.snapshots.under_way = true;
+        self.snapshots.first = false;
+        self.snapshots.txns = 0;
+        self.snapshots.bytes = 0;
+        self.snapshots.in_hand = 0;
+        self.snapshots.draw(&self.config);
+        // The log after it begins with its own file, so that the files before can go when they are old.
+        self.seq = Seq(self.seq.0 + 1);
+        self.outputs.push(Output::Store(self.seq, StoreOp::Roll));
+        self.outputs
+            .push(Output::Snapshot(SnapshotOp::Begin { zxid }));
+        self.events.push(Event::SnapshotBegun { zxid });
+    }
+
+    fn chunk(&mut self, bytes: Bytes) {
+        self.snapshots.in_hand += bytes.len();
+        self.outputs
+            .push(Output::Snapshot(SnapshotOp::Chunk(bytes)));
+    }
+
+    /// Whether the next slice can be written now.
+    pub(super) const fn wants_slice(&self) -> bool {
+        self.tree.snapshot_in_progress() && self.snapshots.in_hand < IN_HAND_BYTES_MAX
+    }
+
+    pub(super) fn snapshot_done(&mut self) {
+        self.snapshots.under_way = false;
+        self.serving = true;
+    }
+
+    /// The next attempt comes when as much was logged again.
+    pub(super) fn snapshot_failed(&mut self) {
+        self.stats.snapshots_failed += 1;
+        self.snapshots.under_way = false;
+        self.snapshots.in_hand = 0;
+        self.tree.abandon_snapshot();
+    }
+}

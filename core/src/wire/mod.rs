@@ -1,0 +1,6 @@
+//! ZooKeeper's records and framings, without behaviour: what clients send, what logs and snapshots hold.
+
+pub mod client;
+pub mod records;
+pub mod snapshot;
+pub mod txn;
