@@ -16,5 +16,6 @@ pub mod link;
 pub mod machine;
 pub mod server;
 pub mod store;
+pub mod wire;
 
 pub use machine::Machine;
