@@ -230,7 +230,8 @@ impl Shared {
         if before == 0 {
             self.flushed.borrow_mut().push(link.id);
         }
-        if before + count >= FLUSHED_REPORT_BYTES {
+        // A paused link may wait for just this.
+        if before + count >= FLUSHED_REPORT_BYTES || link.phase.get() == Phase::Paused {
             self.wake.wake();
         }
     }
