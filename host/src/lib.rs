@@ -1,1 +1,4 @@
 //! Zabra as a library: server, configuration and command line.
+
+pub mod net;
+pub mod server;

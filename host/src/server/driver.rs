@@ -1,0 +1,459 @@
+//! What feeds a server's machine: sockets, the clock, and the lanes of the store.
+//!
+//! One thread does everything but the disk. Tasks of connections collect what arrived; the driver runs
+//! after all that were ready, so that one step serves them all; what the step sends goes out at once, by
+//! one call per connection. It is *not* where durability is decided: that is the store's, behind
+//! [`Lanes`]. Start reading at [`Driver`].
+
+mod facts;
+mod inbox;
+
+use core::error::Error;
+use core::fmt;
+use core::future::poll_fn;
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::io;
+use std::panic::resume_unwind;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::Sleep;
+use zabra_core::Machine;
+use zabra_core::ids::{Instant, LinkId, Seq, UnixMillis};
+use zabra_core::machine::Now;
+use zabra_core::server::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp};
+
+use crate::net::{Gauges, Links, Listeners};
+
+use facts::Facts;
+pub use inbox::Inbox;
+use inbox::Request;
+
+/// How long a stop waits for the store to finish what it was handed.
+const STORE_MAX: Duration = Duration::from_secs(5);
+
+/// How long a stop then waits for the connections to take their last bytes.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// The store's side of a driver: hands operations to the threads that perform them, and returns at once.
+///
+/// Those threads report through an [`Inbox`].
+pub trait Lanes {
+    /// Hands over all that one step wants of the log, in order, draining `ops`.
+    fn store(&mut self, ops: &mut Vec<(Seq, StoreOp)>);
+
+    /// Hands over all that one step wants of the snapshot, in order, draining `ops`.
+    fn snapshot(&mut self, ops: &mut Vec<SnapshotOp>);
+}
+
+/// A server's machine with all that it needs.
+pub struct Driver<M, L, F, E> {
+    /// The server.
+    pub machine: M,
+    /// Where its store is.
+    pub lanes: L,
+    /// Where its clients connect.
+    pub listeners: Listeners,
+    /// Where other threads leave inputs; clones of it.
+    pub inbox: Inbox,
+    /// Tells what only the host knows; called on a thread of its own.
+    pub facts: F,
+    /// Hears the machine's events, after the outputs of the same step.
+    pub events: E,
+    /// Hears, as a line for a log, what is wrong with the host; at most a line a minute for each address.
+    pub warnings: Box<dyn Fn(String)>,
+    /// What is counted.
+    pub gauges: Arc<Gauges>,
+}
+
+/// Why a driver ended by itself.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// The system refused what the driver's thread needs.
+    Io(io::Error),
+    /// Something without which the server cannot go on, as [`Inbox::fail`] reported it.
+    Lane(Box<dyn Error + Send + Sync>),
+}
+
+impl<M, L, F, E> Driver<M, L, F, E>
+where
+    M: Machine<Input = Input, Output = Output> + 'static,
+    L: Lanes + 'static,
+    F: FnMut() -> HostFacts + Send + 'static,
+    E: FnMut(Event) + 'static,
+{
+    /// Serves until `stop` is ready, on this thread and no other.
+    ///
+    /// Then it accepts and reads no more, waits for the store to finish what it was handed (at most 5 s),
+    /// sends the replies that follow from that and closes every connection (at most another 5 s). A
+    /// snapshot being written is not waited for. `stop` runs inside the runtime, so signals may be awaited.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime cannot be had, or by [`Inbox::fail`].
+    ///
+    /// # Panics
+    ///
+    /// When the machine panics. Nothing of that step has been performed.
+    pub fn run(self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .map_err(DriverError::Io)?;
+        runtime.block_on(self.serve(stop))
+    }
+
+    async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
+        let inbox = self.inbox.clone();
+        let links = Links::new(Arc::clone(&self.gauges));
+        let warnings: Rc<dyn Fn(String)> = Rc::from(self.warnings);
+        let warn = Rc::clone(&warnings);
+        let warn = move |line| warn(line);
+        let accepting = self
+            .listeners
+            .into_tasks(&links, warn)
+            .map_err(DriverError::Io)?;
+        let accepting = accepting
+            .into_iter()
+            .map(|task| spawn_local(task).abort_handle());
+        let stepper = Stepper {
+            accepting: accepting.collect(),
+            machine: self.machine,
+            lanes: self.lanes,
+            facts: Facts::new(self.facts, inbox.clone()),
+            inbox: inbox.clone(),
+            events: self.events,
+            warnings,
+            gauges: self.gauges,
+            links,
+            clock: Clock::start(),
+            timer: Timer::new(),
+            stage: Stage::Serving,
+            next: None,
+            handed: Seq(0),
+            stored: Seq(0),
+            inputs: Vec::new(),
+            batch: Batch::default(),
+        };
+        // A task, and not this future: tasks run in the order of their wake-ups, so it comes after all
+        // connections that were ready before it.
+        let mut serving = spawn_local(stepper.run());
+        let mut stop = pin!(stop);
+        let mut stopping = false;
+        let ended = poll_fn(|cx| {
+            if !stopping && stop.as_mut().poll(cx).is_ready() {
+                stopping = true;
+                inbox.stop();
+            }
+            Pin::new(&mut serving).poll(cx)
+        });
+        match ended.await {
+            Ok(result) => result,
+            Err(error) => resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "cannot start the network's thread: {error}"),
+            Self::Lane(failure) => write!(f, "the server cannot go on: {failure}"),
+        }
+    }
+}
+
+impl Error for DriverError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Lane(failure) => Some(&**failure),
+        }
+    }
+}
+
+/// The driver's task.
+struct Stepper<M, L, F, E> {
+    machine: M,
+    lanes: L,
+    facts: Facts<F>,
+    inbox: Inbox,
+    events: E,
+    warnings: Rc<dyn Fn(String)>,
+    gauges: Arc<Gauges>,
+    links: Links,
+    accepting: Vec<AbortHandle>,
+    clock: Clock,
+    timer: Timer,
+    stage: Stage,
+    /// When the machine wants to be stepped.
+    next: Option<Instant>,
+    /// The last operation that the log's lane was handed, and the last it has finished.
+    handed: Seq,
+    stored: Seq,
+    inputs: Vec<Input>,
+    batch: Batch,
+}
+
+/// Room for what one step brings, kept from step to step.
+#[derive(Default)]
+struct Batch {
+    outputs: Vec<Output>,
+    store: Vec<(Seq, StoreOp)>,
+    snapshot: Vec<SnapshotOp>,
+    events: Vec<Event>,
+    answered: Vec<LinkId>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Stopping, until the store is done.
+    Storing {
+        until: Instant,
+    },
+    /// Stopping, until the connections are.
+    Closing {
+        until: Instant,
+    },
+}
+
+impl<M, L, F, E> Stepper<M, L, F, E>
+where
+    M: Machine<Input = Input, Output = Output>,
+    L: Lanes,
+    F: FnMut() -> HostFacts + Send + 'static,
+    E: FnMut(Event),
+{
+    async fn run(mut self) -> Result<(), DriverError> {
+        // The machine's first timers are known only after a first step.
+        self.step();
+        loop {
+            self.wait().await;
+            match self.take_inputs() {
+                Request::Nothing => {}
+                Request::Stop => self.begin_stop(),
+                Request::Fail(failure) => return Err(DriverError::Lane(failure)),
+            }
+            if !self.inputs.is_empty() || self.next.is_some_and(|at| at <= self.clock.instant()) {
+                self.step();
+            }
+            self.links.report_ends();
+            if self.advance_stop() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until there is a reason for a step, having let every other task run at least once.
+    async fn wait(&mut self) {
+        let deadline = match self.stage {
+            Stage::Serving => None,
+            Stage::Storing { until } | Stage::Closing { until } => Some(until),
+        };
+        let at = match (self.next, deadline) {
+            (Some(next), Some(deadline)) => Some(next.min(deadline)),
+            (next, deadline) => next.or(deadline),
+        };
+        self.timer.arm(&self.clock, at);
+        let mut woken = false;
+        let mut yielded = false;
+        poll_fn(|cx| {
+            woken |= self.links.poll_woken(cx);
+            woken |= self.inbox.poll_filled(cx);
+            woken |= self.timer.poll(cx).is_ready();
+            if woken && yielded {
+                return Poll::Ready(());
+            }
+            if woken {
+                // By the last step itself. However often there is a reason to go on, the others are next.
+                cx.waker().wake_by_ref();
+            }
+            yielded = true;
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn take_inputs(&mut self) -> Request {
+        self.links.take_inputs(&mut self.inputs, Input::Link);
+        let from_links = self.inputs.len();
+        let request = self.inbox.take(&mut self.inputs);
+        for input in self.inputs.get(from_links..).unwrap_or_default() {
+            match input {
+                Input::Stored { upto } => self.stored = self.stored.max(*upto),
+                Input::Facts(link, _) => self.batch.answered.push(*link),
+                Input::Link(..)
+                | Input::SnapshotWritten(_)
+                | Input::SnapshotStored { .. }
+                | Input::SnapshotFailed { .. } => {}
+            }
+        }
+        if !self.batch.answered.is_empty() {
+            // Its link may have been closed since it was asked for.
+            let links = &self.links;
+            self.inputs
+                .retain(|input| !matches!(input, Input::Facts(link, _) if !links.is_open(*link)));
+        }
+        request
+    }
+
+    fn step(&mut self) {
+        let now = self.clock.now();
+        self.next = self
+            .machine
+            .step(now, &mut self.inputs, &mut self.batch.outputs);
+        assert!(self.inputs.is_empty(), "a step drains its inputs");
+        self.gauges.count_step();
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        let batch = &mut self.batch;
+        for output in batch.outputs.drain(..) {
+            match output {
+                Output::Link(link, output) => self.links.perform(link, output),
+                Output::Store(seq, op) => {
+                    assert!(
+                        seq > self.handed,
+                        "operations of the store are numbered upwards"
+                    );
+                    self.handed = seq;
+                    batch.store.push((seq, op));
+                }
+                Output::Snapshot(op) => batch.snapshot.push(op),
+                Output::AskFacts(link) => {
+                    self.links.hold(link);
+                    self.facts.ask(link);
+                }
+                Output::Event(event) => batch.events.push(event),
+            }
+        }
+        // The disk first: it takes longest, and works while the replies go out.
+        if !batch.store.is_empty() {
+            self.lanes.store(&mut batch.store);
+            batch.store.clear();
+        }
+        if !batch.snapshot.is_empty() {
+            self.lanes.snapshot(&mut batch.snapshot);
+            batch.snapshot.clear();
+        }
+        self.links.flush();
+        batch
+            .answered
+            .drain(..)
+            .for_each(|link| self.links.release(link));
+        batch.events.drain(..).for_each(&mut self.events);
+    }
+
+    fn begin_stop(&mut self) {
+        self.accepting.drain(..).for_each(|task| task.abort());
+        self.links.quiesce();
+        self.stage = Stage::Storing {
+            until: self.clock.instant_in(STORE_MAX),
+        };
+    }
+
+    /// Whether stopping is done.
+    fn advance_stop(&mut self) -> bool {
+        if let Stage::Storing { until } = self.stage {
+            let late = self.clock.instant() >= until;
+            if self.stored < self.handed && !late {
+                return false;
+            }
+            if self.stored < self.handed {
+                let Self { stored, handed, .. } = self;
+                (self.warnings)(format!(
+                    "stopped before the store was done: operation {} of {} is durable",
+                    stored.0, handed.0
+                ));
+            }
+            self.links.close_all();
+            self.stage = Stage::Closing {
+                until: self.clock.instant_in(CLOSE_MAX),
+            };
+        }
+        match self.stage {
+            Stage::Closing { until } => self.links.sockets() == 0 || self.clock.instant() >= until,
+            Stage::Serving | Stage::Storing { .. } => false,
+        }
+    }
+}
+
+/// The two clocks of a machine.
+struct Clock {
+    start: std::time::Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            start: std::time::Instant::now(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let wall = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
+        Now {
+            instant: self.instant(),
+            wall: UnixMillis(wall),
+        }
+    }
+
+    fn instant(&self) -> Instant {
+        Instant(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn instant_in(&self, delay: Duration) -> Instant {
+        self.instant()
+            .plus_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Wakes at an instant or a little later, never before it and sometimes for nothing.
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// When `sleep` ends, if it has not yet.
+    armed: Option<Instant>,
+}
+
+impl Timer {
+    fn new() -> Self {
+        Self {
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed: None,
+        }
+    }
+
+    /// Sees to waking at `at`. Waking earlier is left as it is: deadlines that move back with every
+    /// request would else cost a change of the runtime's timers per step.
+    fn arm(&mut self, clock: &Clock, at: Option<Instant>) {
+        let Some(at) = at else { return };
+        if self.armed.is_some_and(|armed| armed <= at) {
+            return;
+        }
+        // A machine may say "never" by a far future that a clock cannot hold.
+        let Some(end) = clock.start.checked_add(Duration::from_micros(at.0)) else {
+            return;
+        };
+        self.sleep.as_mut().reset(end.into());
+        self.armed = Some(at);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.armed.is_none() || self.sleep.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.armed = None;
+        Poll::Ready(())
+    }
+}

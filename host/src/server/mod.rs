@@ -1,0 +1,3 @@
+//! The server: the core's machine with its driver.
+
+pub mod driver;

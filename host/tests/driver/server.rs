@@ -1,0 +1,197 @@
+//! A driver on a thread of its own, and a client's socket.
+
+use core::future::pending;
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use zabra::net::{Gauges, ListenOptions, Listeners};
+use zabra::server::driver::{Driver, DriverError, Inbox, Lanes};
+use zabra_core::ids::Seq;
+use zabra_core::server::{Event, HostFacts, Input, SnapshotOp, StoreOp};
+
+use super::echo::{Echo, Watch};
+
+/// A lane whose disk is as slow as the test wants: one permit makes one handover durable.
+struct Disk {
+    handovers: Sender<Seq>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Lanes for Disk {
+    fn store(&mut self, ops: &mut Vec<(Seq, StoreOp)>) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        let (last, _) = ops.drain(..).next_back().expect("handovers are not empty");
+        self.handovers.send(last).unwrap();
+    }
+
+    fn snapshot(&mut self, _: &mut Vec<SnapshotOp>) {}
+}
+
+fn disk(handovers: &Receiver<Seq>, permits: &Receiver<()>, inbox: &Inbox) {
+    while let Ok(upto) = handovers.recv() {
+        if permits.recv().is_err() {
+            return;
+        }
+        inbox.push(Input::Stored { upto });
+    }
+}
+
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) inbox: Inbox,
+    /// Lets a step go on that a `BLOCK` frame holds up.
+    pub(crate) unblock: Sender<()>,
+    /// Lets one handover become durable.
+    pub(crate) permit: Sender<()>,
+    pub(crate) handovers: Arc<AtomicUsize>,
+    pub(crate) events: Receiver<Event>,
+    pub(crate) warnings: Arc<Mutex<Vec<String>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), DriverError>>>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        Self::start_with(|| HostFacts {
+            open_files: 42,
+            ..HostFacts::default()
+        })
+    }
+
+    pub(crate) fn start_with(facts: impl FnMut() -> HostFacts + Send + 'static) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listeners = Listeners::bind(&[any], ListenOptions::default()).unwrap();
+        let addr = listeners.local_addrs()[0];
+        let (unblock, blocked) = channel();
+        let (permit, permits) = channel();
+        let (events, heard) = channel();
+        let (handovers, handed) = channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let inbox = Inbox::new();
+        let lane = inbox.clone();
+        thread::spawn(move || disk(&handed, &permits, &lane));
+        let mut server = Self {
+            addr,
+            watch: Arc::default(),
+            gauges: Arc::default(),
+            inbox: inbox.clone(),
+            unblock,
+            permit,
+            handovers: Arc::default(),
+            events: heard,
+            warnings: Arc::default(),
+            stop: Some(stop),
+            thread: None,
+        };
+        let warnings = Arc::clone(&server.warnings);
+        let (watch, gauges) = (Arc::clone(&server.watch), Arc::clone(&server.gauges));
+        let lanes = Disk {
+            handovers,
+            count: Arc::clone(&server.handovers),
+        };
+        server.thread = Some(thread::spawn(move || {
+            let driver = Driver {
+                machine: Echo::new(watch, blocked),
+                lanes,
+                listeners,
+                inbox,
+                facts,
+                events: move |event| events.send(event).unwrap(),
+                warnings: Box::new(move |line| warnings.lock().unwrap().push(line)),
+                gauges,
+            };
+            driver.run(async {
+                if stopped.await.is_err() {
+                    pending::<()>().await;
+                }
+            })
+        }));
+        server
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        let socket = TcpStream::connect(self.addr).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        Client { socket }
+    }
+
+    pub(crate) fn ask_to_stop(&mut self) {
+        self.stop.take().expect("stopped once").send(()).unwrap();
+    }
+
+    /// What the driver's thread ended with; a panic if it panicked.
+    pub(crate) fn end(&mut self) -> Result<(), DriverError> {
+        let thread = self.thread.take().expect("ended once");
+        thread.join().expect("the driver does not panic")
+    }
+
+    pub(crate) fn panicked(&mut self) -> bool {
+        self.thread.take().expect("ended once").join().is_err()
+    }
+
+    pub(crate) fn until_no_sockets(&self) {
+        let start = Instant::now();
+        while self.gauges.sockets() > 0 {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "{:?}",
+                self.gauges
+            );
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        assert_eq!(self.gauges.links(), 0);
+    }
+}
+
+pub(crate) struct Client {
+    pub(crate) socket: TcpStream,
+}
+
+impl Client {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).unwrap();
+    }
+
+    /// Reads exactly `count` bytes.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.socket.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Reads to the end, which must not be a reset.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.socket.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Waits until the server has done everything sent before.
+    pub(crate) fn round_trip(&mut self) {
+        let echo = frame(super::echo::ECHO, b"there?");
+        self.send(&echo);
+        assert_eq!(self.take(echo.len()), echo);
+    }
+}
+
+pub(crate) fn frame(what: u8, rest: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(1 + rest.len()).unwrap();
+    [&len.to_be_bytes(), [what].as_slice(), rest].concat()
+}
+
+pub(crate) fn number(what: u8, number: usize) -> Vec<u8> {
+    frame(what, &u32::try_from(number).unwrap().to_be_bytes())
+}
