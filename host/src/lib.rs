@@ -1,1 +1,9 @@
 //! Zabra as a library: server, configuration and command line.
+
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod host_facts;
+pub mod logging;
+
+pub use error::Error;
