@@ -5,7 +5,8 @@ use std::{error, fmt, io, path::PathBuf};
 
 use crate::config::Problems;
 
-/// What the environment or the operator did to us. Messages say what was wrong, where, and what to do.
+/// What the environment or the operator did to us. Messages say what was wrong, where, and what to
+/// do.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -93,12 +94,14 @@ mod tests {
         for (error, expected) in [
             (
                 bind(io::ErrorKind::AddrInUse),
-                "cannot listen on 127.0.0.1:2181: address in use; stop the server that is there, or \
+                "cannot listen on 127.0.0.1:2181: address in use; stop the server that is \
+                 there, or \
                  choose another port with --client-port or clientPort",
             ),
             (
                 bind(io::ErrorKind::PermissionDenied),
-                "cannot listen on 127.0.0.1:2181: permission denied; this user may not use the port, \
+                "cannot listen on 127.0.0.1:2181: permission denied; this user may not use \
+                 the port, \
                  choose one above 1023",
             ),
             (

@@ -53,7 +53,8 @@ pub fn version() -> String {
     format!("{ZOOKEEPER_VERSION}-zabra-{zabra}, built on {}", built_on())
 }
 
-/// Gathers what a four-letter word asks for. Walks the two directories' files, so its time grows with them.
+/// Gathers what a four-letter word asks for. Walks the two directories' files, so its time grows
+/// with them.
 ///
 /// The directories are those that ZooKeeper measures, with `version-2`.
 /// `fsync_ms` is the store's to fill in; times are printed in UTC.
@@ -223,8 +224,8 @@ fn date(time: SystemTime) -> String {
 
 /// Year, month and day, so many days after 1970-01-01.
 ///
-/// Source: Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`: years begin in
-/// March, so that the leap day is the last.
+/// Source: Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`: years
+/// begin in March, so that the leap day is the last.
 const fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let era = days / 146_097;

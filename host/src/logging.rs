@@ -1,7 +1,7 @@
 //! The log: lines on standard error for people, or JSON objects for programs.
 //!
-//! A peer must not be able to fill the disk, so what strangers can cause at will is limited, and must not
-//! be able to forge lines, so what strangers wrote is quoted.
+//! A peer must not be able to fill the disk, so what strangers can cause at will is limited, and
+//! must not be able to forge lines, so what strangers wrote is quoted.
 
 use core::{fmt, net::SocketAddr, time::Duration};
 use std::{io, time::Instant};
@@ -23,8 +23,8 @@ pub enum Format {
     Text,
 }
 
-/// Lines of one kind that strangers can cause, per [`WINDOW`]. The first of each window say what it is about;
-/// more of the same say nothing new.
+/// Lines of one kind that strangers can cause, per [`WINDOW`]. The first of each window say what it
+/// is about; more of the same say nothing new.
 const LINES_PER_WINDOW_MAX: u32 = 10;
 
 const WINDOW: Duration = Duration::from_secs(1);
@@ -113,9 +113,10 @@ impl EventLog {
             Event::SnapshotBegun { zxid } => info!(%zxid, "snapshot begun"),
             Event::SnapshotDone { zxid } => info!(%zxid, "snapshot done"),
             Event::DigestMismatch { zxid } => {
-                error!(%zxid, "the state differs from the digest in the log after this transaction");
+                error!(%zxid, "after this transaction the state differs from the log's digest");
             }
-            // The enum may grow: a kind without words of its own is still worth a line for those who look.
+            // The enum may grow: a kind without words of its own is still worth a line for those
+            // who look.
             other => debug!(event = ?other, "event"),
         }
     }
@@ -251,12 +252,14 @@ mod tests {
         assert_eq!(
             lines(Format::Text, Level::DEBUG, log),
             [
-                "WARN connection refused peer=10.0.0.1:4000 reason=\"frame length 9 is over the limit \
+                "WARN connection refused peer=10.0.0.1:4000 reason=\"frame length 9 is over \
+                 the limit \
                  of 8\"",
                 "DEBUG session opened session=0x1a timeout_ms=4000 peer=10.0.0.1:4000",
                 "INFO session expired session=0x1a",
                 "INFO snapshot done zxid=0x20",
-                "ERROR the state differs from the digest in the log after this transaction zxid=0x21",
+                "ERROR after this transaction the state differs from the log's digest \
+                 zxid=0x21",
             ]
         );
         assert_eq!(lines(Format::Text, Level::WARN, log).len(), 2);
@@ -288,7 +291,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "WARN connection refused peer=link 7 reason=\"x\\n2026-01-01T00:00:00Z ERROR forged \
+                "WARN connection refused peer=link 7 reason=\"x\\n2026-01-01T00:00:00Z \
+                 ERROR forged \
               \\u{1b}[31m\""
             ]
         );

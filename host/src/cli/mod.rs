@@ -1,7 +1,7 @@
 //! The command line: `zabra server`, and what else will come.
 //!
-//! Exit codes: 0 after a clean stop, 1 when something failed while running, 2 when the command line or the
-//! configuration is wrong.
+//! Exit codes: 0 after a clean stop, 1 when something failed while running, 2 when the command line
+//! or the configuration is wrong.
 
 pub mod server;
 
@@ -28,7 +28,8 @@ enum Command {
     Server(server::Args),
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 clean stop, 1 failure while running, 2 wrong command line or \
+const EXIT_CODES: &str = "Exit codes: 0 clean stop, 1 failure while running, 2 wrong \
+                          command line or \
                           configuration";
 
 /// Exit code for a wrong command line or configuration, as clap has it too.
@@ -40,7 +41,8 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come this way too, with exit code 0. There is nobody to tell if it fails.
+            // Help and version come this way too, with exit code 0. There is nobody to tell if it
+            // fails.
             let _closed_pipe = error.print();
             return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }

@@ -1,7 +1,13 @@
 //! `zabra server`: from options to a running server.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::{env, ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write},
+    path::{self, PathBuf},
+    process::ExitCode,
+};
 
 use clap::ValueEnum;
 use tracing::{Level, error, info, warn};
@@ -26,8 +32,8 @@ pub struct Args {
 /// Options that also go without the word `server`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The zoo.cfg to read [default: $ZABRA_CONFIG, $ZOO_CONF_DIR/zoo.cfg; without one, a server to try
-    /// things with: loopback only, data in ./zabra-data]
+    /// The zoo.cfg to read [default: $ZABRA_CONFIG, $ZOO_CONF_DIR/zoo.cfg; without one, a server to
+    /// try things with: loopback only, data in ./zabra-data]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where data is kept (dataDir)
@@ -36,7 +42,8 @@ pub struct Options {
     /// The port for clients, 0 for any (clientPort) [default without a file: 2181]
     #[arg(long, value_name = "PORT")]
     client_port: Option<u16>,
-    /// The address for clients, 0.0.0.0 for all (clientPortAddress) [default without a file: loopback]
+    /// The address for clients, 0.0.0.0 for all (clientPortAddress) [default without a file:
+    /// loopback]
     #[arg(long, value_name = "ADDR")]
     client_port_address: Option<String>,
     /// How log lines look [default: $ZABRA_LOG_FORMAT, text]
@@ -75,8 +82,8 @@ impl From<Options> for Args {
 pub(super) fn main(args: Args) -> ExitCode {
     let Args { file, options } = args;
     if let Err(message) = start_log(&options) {
-        // There is no log yet; without one, standard error is the place.
-        eprintln!("error: {message}");
+        // There is no log yet. Unlike `eprintln`, this does not panic when nobody listens.
+        let _closed = writeln!(io::stderr(), "error: {message}");
         return ExitCode::from(USAGE);
     }
     let config = match ServerConfig::load(&sources(file, options)) {
@@ -108,8 +115,8 @@ pub(super) fn main(args: Args) -> ExitCode {
     }
 }
 
-/// STAND-IN until `crate::server::run` exists, which takes its place here: it only listens, says so and
-/// stops. What it shows is the order of things: bind, then [`announce`], then serve.
+/// STAND-IN until `crate::server::run` exists, which takes its place here: it only listens, says so
+/// and stops. What it shows is the order of things: bind, then [`announce`], then serve.
 fn run(config: &ServerConfig) -> Result<(), Error> {
     let mut bound = Vec::new();
     for &address in config.listen.iter().filter(|address| address.is_ipv4()) {
@@ -130,11 +137,13 @@ pub fn announce(config: &ServerConfig, bound: &[SocketAddr]) {
     }
     let addresses: Vec<String> = bound.iter().map(ToString::to_string).collect();
     info!("listening for clients on {}", addresses.join(" and "));
+    // Absolute: "./zabra-data" does not say where it is.
+    let data = path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
     if config.data_log_dir == config.data_dir {
-        info!("data in {}", config.data_dir.display());
+        info!("data in {}", data.display());
     } else {
-        let (data, log) = (config.data_dir.display(), config.data_log_dir.display());
-        info!("snapshots in {data}, log in {log}");
+        let log = config.data_log_dir.display();
+        info!("snapshots in {}, log in {log}", data.display());
     }
     if let Some(&first) = bound.first() {
         info!("connect with: zkCli.sh -server {}", reachable(first));
@@ -227,8 +236,8 @@ fn sources(file: Option<PathBuf>, options: Options) -> Sources {
     }
 }
 
-/// The file that the environment names. The ZooKeeper image's directory counts only if it has a `zoo.cfg`: the
-/// image would otherwise write one from the variables that we read ourselves.
+/// The file that the environment names. The ZooKeeper image's directory counts only if it has a
+/// `zoo.cfg`: the image would otherwise write one from the variables that we read ourselves.
 fn default_file() -> Option<PathBuf> {
     variable("ZABRA_CONFIG").map(PathBuf::from).or_else(|| {
         let file = PathBuf::from(variable("ZOO_CONF_DIR")?).join("zoo.cfg");

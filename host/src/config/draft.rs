@@ -1,4 +1,5 @@
-//! A configuration while it is being read: every setting on its own, before they are checked together.
+//! A configuration while it is being read: every setting on its own, before they are checked
+//! together.
 
 use core::time::Duration;
 use std::{
@@ -127,12 +128,12 @@ impl Draft {
         self.allow_isro();
         let listen = self.listen(settings, whole.as_ref());
         let data_dir = self.data_dir.take().unwrap_or_default();
-        if data_dir.as_os_str().is_empty() {
+        if !data_dir.as_os_str().is_empty() {
+            self.check_my_id(&data_dir);
+        } else if !settings.contains_key("dataDir") {
             let text = "is missing: expected dataDir=DIRECTORY, where snapshots are kept";
             self.problems
                 .push(Problem::new(whole.as_ref(), "dataDir", text));
-        } else {
-            self.check_my_id(&data_dir);
         }
         let data_log_dir = self.data_log_dir.take().unwrap_or_else(|| data_dir.clone());
         Problems::check(self.problems)?;
@@ -185,7 +186,8 @@ impl Draft {
                 }
                 self.use_client_part(line, origin, settings);
             }
-            // A lone server that took itself for the ensemble would accept writes that no other ever sees.
+            // A lone server that took itself for the ensemble would accept writes that no other
+            // ever sees.
             _ => {
                 let text = format!(
                     "expected at most one server.N line, found {}: ensembles are not built yet in \
@@ -240,7 +242,9 @@ impl Draft {
         let max = self
             .session_timeout_ms_max
             .unwrap_or_else(|| tick_ms.saturating_mul(20));
-        if min > max {
+        let keys = ["tickTime", "minSessionTimeout", "maxSessionTimeout"];
+        let unknown = self.problems.iter().any(|p| keys.contains(&p.key.as_str()));
+        if min > max && !unknown {
             let key = ["minSessionTimeout", "maxSessionTimeout"]
                 .into_iter()
                 .find_map(|key| settings.get(key));
@@ -284,6 +288,10 @@ impl Draft {
         whole: Option<&Origin>,
     ) -> Vec<core::net::SocketAddr> {
         let Some(port) = self.client_port else {
+            if settings.contains_key("clientPort") {
+                // It has been said already what is wrong with it.
+                return Vec::new();
+            }
             let text = "is missing: expected clientPort=PORT, usually 2181, as a server without it \
                         would serve nobody";
             self.problems.push(Problem::new(whole, "clientPort", text));
@@ -300,7 +308,8 @@ impl Draft {
         }
     }
 
-    /// ZooKeeper reads the file `myid` even where the number has no use, so a bad one is found early.
+    /// ZooKeeper reads the file `myid` even where the number has no use, so a bad one is found
+    /// early.
     fn check_my_id(&mut self, data_dir: &Path) {
         let file = data_dir.join("myid");
         let text = match fs::read_to_string(&file) {

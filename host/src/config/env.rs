@@ -1,8 +1,9 @@
 //! The layer of environment variables, for containers.
 //!
 //! * `ZABRA_<KEY>` sets any key of `zoo.cfg`. Case, dots, dashes and underscores do not count:
-//!   `ZABRA_AUTOPURGE_PURGEINTERVAL`, `ZABRA_TICKTIME` and `ZABRA_TICK_TIME` set `autopurge.purgeInterval`
-//!   and `tickTime`. A `ZABRA_` variable that stands for no key is an error, as it would do nothing.
+//!   `ZABRA_AUTOPURGE_PURGEINTERVAL`, `ZABRA_TICKTIME` and `ZABRA_TICK_TIME` set
+//!   `autopurge.purgeInterval` and `tickTime`. A `ZABRA_` variable that stands for no key is an
+//!   error, as it would do nothing.
 //! * `ZOO_*` are those of the ZooKeeper image. A `ZABRA_` variable wins over one of them.
 //! * An empty variable counts as one that is not set.
 //! * What Kubernetes and Docker set by themselves for a service called `zabra` is left alone.
@@ -117,7 +118,8 @@ fn image(name: &str, value: &str, draft: &mut Draft, settings: &mut Settings) {
         set(settings, key, canonical, value, origin);
         return;
     }
-    // Others set variables of this prefix too, so one that is not known is no error; a slip is worth a word.
+    // Others set variables of this prefix too, so one that is not known is no error; a slip is
+    // worth a word.
     let near = IMAGE
         .iter()
         .map(|(variable, _)| *variable)

@@ -1,7 +1,7 @@
 //! The keys that take effect.
 //!
-//! Source of names, defaults and meanings: ZooKeeper 3.9's `QuorumPeerConfig` and the system properties of
-//! its administrator's guide. Where we differ, the entry says why.
+//! Source of names, defaults and meanings: ZooKeeper 3.9's `QuorumPeerConfig` and the system
+//! properties of its administrator's guide. Where we differ, the entry says why.
 
 use core::time::Duration;
 use std::path::PathBuf;
@@ -100,7 +100,8 @@ pub(super) static KEYS: &[Key] = &[
         "",
         Effect::Lenient(four_letter_words),
     ),
-    // In an ensemble it also lets a cut-off server serve reads; alone it only allows the word `isro`.
+    // In an ensemble it also lets a cut-off server serve reads; alone it only allows the word
+    // `isro`.
     key(
         "readonlymode.enabled",
         "false",
@@ -335,7 +336,8 @@ fn skip_acl(draft: &mut Draft, value: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Anything else could never match, as the server compares it with what it makes of a user's password.
+/// Anything else could never match, as the server compares it with what it makes of a user's
+/// password.
 fn super_digest(draft: &mut Draft, value: &str) -> Result<(), &'static str> {
     const SHA1_BASE64_LEN: usize = 28;
     let of_form = value.split_once(':').is_some_and(|(user, digest)| {

@@ -12,7 +12,8 @@ pub(super) enum Unbound {
     Loopback,
 }
 
-/// The addresses for this port. Each is of one family only: an IPv6 socket must not take IPv4 as well.
+/// The addresses for this port. Each is of one family only: an IPv6 socket must not take IPv4 as
+/// well.
 ///
 /// With port 0 there is only one, as the system would choose another port for each.
 pub(super) fn addresses(

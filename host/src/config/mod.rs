@@ -1,9 +1,10 @@
-//! What an operator decides: `zoo.cfg`, environment variables and options, read into a [`ServerConfig`].
+//! What an operator decides: `zoo.cfg`, environment variables and options, read into a
+//! [`ServerConfig`].
 //!
-//! Later sources win: defaults, file, environment, options. A wrong setting never reaches the server: all that
-//! is wrong is reported at once, each with its place. What ZooKeeper would accept and we cannot do is an error
-//! if leaving it out would cost safety or security, and a warning otherwise. This module only reads; it
-//! creates no directory and opens no socket.
+//! Later sources win: defaults, file, environment, options. A wrong setting never reaches the
+//! server: all that is wrong is reported at once, each with its place. What ZooKeeper would accept
+//! and we cannot do is an error if leaving it out would cost safety or security, and a warning
+//! otherwise. This module only reads; it creates no directory and opens no socket.
 
 mod draft;
 mod env;
@@ -38,8 +39,8 @@ pub struct ServerConfig {
     pub core: Config,
     /// The `zoo.cfg` that was read, if any.
     pub file: Option<PathBuf>,
-    /// Where to listen for clients. Never empty. Each address is of one family only: a socket for `[::]`
-    /// must be set to IPv6 only, or it would collide with `0.0.0.0`.
+    /// Where to listen for clients. Never empty. Each address is of one family only: a socket for
+    /// `[::]` must be set to IPv6 only, or it would collide with `0.0.0.0`.
     pub listen: Vec<SocketAddr>,
     /// `dataDir`: under it, in `version-2`, are the snapshots.
     pub data_dir: PathBuf,
@@ -70,7 +71,8 @@ pub struct ServerConfig {
 pub struct Purge {
     /// `autopurge.purgeInterval`.
     pub interval: Duration,
-    /// `autopurge.snapRetainCount`: that many snapshots stay, and the logs that they need. At least 3.
+    /// `autopurge.snapRetainCount`: that many snapshots stay, and the logs that they need. At least
+    /// 3.
     pub retain: u32,
 }
 

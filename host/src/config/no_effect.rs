@@ -1,7 +1,7 @@
 //! The keys that have no effect here, each with its reason.
 //!
-//! What would silently lose safety or security is an error; the rest is a warning, or nothing at all when a
-//! server that stands alone is right to leave it.
+//! What would silently lose safety or security is an error; the rest is a warning, or nothing at
+//! all when a server that stands alone is right to leave it.
 
 use super::{
     keys::key,
@@ -162,7 +162,8 @@ pub(super) static KEYS: &[Key] = &[
         "",
         refused(
             &["false"],
-            "enforced authentication is not built yet in this version, and without it anyone could connect",
+            "enforced authentication is not built yet in this version, and without it \
+             anyone could connect",
         ),
     ),
     key(
@@ -194,7 +195,8 @@ pub(super) static KEYS: &[Key] = &[
         "",
         refused(
             &["SHA1", "SHA-1"],
-            "digests other than SHA1 are not built yet in this version, and users of another digest could not log in",
+            "digests other than SHA1 are not built yet in this version, and users of \
+             another digest could not log in",
         ),
     ),
     key(
@@ -202,7 +204,8 @@ pub(super) static KEYS: &[Key] = &[
         "",
         refused(
             &["false"],
-            "the audit log is not built yet in this version, and without it nobody would see who did what",
+            "the audit log is not built yet in this version, and without it nobody would \
+             see who did what",
         ),
     ),
     // What is in the data or how it is stored.
@@ -211,7 +214,8 @@ pub(super) static KEYS: &[Key] = &[
         "",
         refused(
             &["false"],
-            "the TTL znodes of ZooKeeper 3.5.3 are not understood, and would be taken for ephemeral ones",
+            "the TTL znodes of ZooKeeper 3.5.3 are not understood, and would be taken for \
+             ephemeral ones",
         ),
     ),
     key(

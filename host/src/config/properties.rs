@@ -1,7 +1,7 @@
 //! The syntax of Java's properties files, of which `zoo.cfg` is one.
 //!
-//! Source: `java.util.Properties.load`. Two differences, both wider: text that is valid UTF-8 is read as
-//! such (Java reads ISO-8859-1), and every property knows its line.
+//! Source: `java.util.Properties.load`. Two differences, both wider: text that is valid UTF-8 is
+//! read as such (Java reads ISO-8859-1), and every property knows its line.
 
 use core::{iter::Peekable, str::Chars};
 use std::borrow::Cow;
@@ -57,7 +57,8 @@ fn decode(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Lines without blank ones and comments, continuations joined, each with the number of its first line.
+/// Lines without blank ones and comments, continuations joined, each with the number of its first
+/// line.
 fn logical_lines(text: &str) -> Vec<(u32, String)> {
     let mut lines = Vec::new();
     let mut open: Option<(u32, String)> = None;
@@ -233,11 +234,14 @@ mod tests {
         assert_eq!(
             read(b"a=\\u12\nb=2\nc=C:\\users\nd=\\ud83d"),
             [
-                "1 ! expected four hexadecimal digits after \\u, found \"\\u12\" (a backslash itself \
+                "1 ! expected four hexadecimal digits after \\u, found \"\\u12\" (a \
+                 backslash itself \
                  is written \\\\)",
-                "3 ! expected four hexadecimal digits after \\u, found \"\\u\" (a backslash itself is \
+                "3 ! expected four hexadecimal digits after \\u, found \"\\u\" (a backslash \
+                 itself is \
                  written \\\\)",
-                "4 ! expected \\u escapes above \\ud7ff in pairs that make one character, found half a \
+                "4 ! expected \\u escapes above \\ud7ff in pairs that make one character, \
+                 found half a \
                  pair",
             ]
         );

@@ -1,6 +1,7 @@
 //! The value of `server.N`: where a server of the ensemble is found.
 //!
-//! Source: `QuorumPeer.QuorumServer`. Of all this, a server that stands alone uses the client port only.
+//! Source: `QuorumPeer.QuorumServer`. Of all this, a server that stands alone uses the client port
+//! only.
 
 /// What a `server.N` line says, as far as it matters to a server that stands alone.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! What a key of `zoo.cfg` means to this server: the shape of the table, and how one setting is judged.
+//! What a key of `zoo.cfg` means to this server: the shape of the table, and how one setting is
+//! judged.
 
 use super::{
     draft::Draft,
@@ -32,10 +33,11 @@ pub(super) enum Effect {
     Text(fn(&mut Draft, &str) -> Result<(), &'static str>),
     /// Something that warns instead of failing.
     Lenient(fn(&mut Draft, &str) -> Result<(), String>),
-    /// Says nothing to a server that stands alone, so it is checked and otherwise left: the same file
-    /// can serve when the ensemble grows.
+    /// Says nothing to a server that stands alone, so it is checked and otherwise left: the same
+    /// file can serve when the ensemble grows.
     Ensemble(Shape),
-    /// Only these values (in any case) change nothing. With any other, `why` is a warning or an error.
+    /// Only these values (in any case) change nothing. With any other, `why` is a warning or an
+    /// error.
     Fixed {
         fine: &'static [&'static str],
         severity: Severity,
@@ -78,7 +80,8 @@ pub(super) fn find(name: &str) -> Option<(&'static Key, String)> {
     Some((key, name.to_owned()))
 }
 
-/// The key that the rest of a variable's name (`TICKTIME`, `TICK_TIME`) stands for, and its canonical name.
+/// The key that the rest of a variable's name (`TICKTIME`, `TICK_TIME`) stands for, and its
+/// canonical name.
 pub(super) fn find_folded(name: &str) -> Option<(&'static Key, String)> {
     let folded = fold(name);
     if let Some(key) = all().find(|key| fold(key.name) == folded) {
@@ -244,5 +247,73 @@ fn switch(value: &str) -> Option<bool> {
         Some(false)
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn no_two_keys_are_the_same_variable() {
+        let mut seen = BTreeMap::new();
+        for key in all() {
+            if let Some(other) = seen.insert(fold(key.name), key.name) {
+                // `superUser` and `superUser.*` fold alike, but a prefix needs something behind it.
+                assert!(
+                    key.prefix().is_some() != other.ends_with('*'),
+                    "{} {other}",
+                    key.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_found_by_its_name_and_its_variable() {
+        for key in all().filter(|key| key.prefix().is_none()) {
+            for name in [key.name.to_owned(), format!("zookeeper.{}", key.name)] {
+                let found = find(&name).map(|(found, canonical)| (found.name, canonical));
+                assert_eq!(found, Some((key.name, key.name.to_owned())));
+            }
+            let variable = variable(key.name);
+            let rest = variable.strip_prefix("ZABRA_").unwrap_or_default();
+            assert_eq!(
+                find_folded(rest).map(|(found, _)| found.name),
+                Some(key.name)
+            );
+        }
+        let found = find_folded("SERVER_2").map(|(found, name)| (found.name, name));
+        assert_eq!(found, Some(("server.*", "server.2".to_owned())));
+    }
+
+    #[test]
+    fn defaults_in_the_table_are_the_defaults() {
+        let finish = |settings: Vec<Setting>| {
+            let mut draft = Draft::with_file();
+            draft.data_dir = Some("/nonexistent".into());
+            draft.client_port = Some(2181);
+            for setting in settings {
+                setting.apply(&mut draft);
+            }
+            let mut config = draft
+                .finish(&BTreeMap::new(), None)
+                .map_err(|p| p.to_string())?;
+            // Free memory is part of it, and differs from call to call.
+            config.core.host.environment.clear();
+            Ok::<_, String>(config)
+        };
+        let untouched = finish(Vec::new());
+        for key in all().filter(|key| !key.default.is_empty()) {
+            let setting = Setting {
+                key,
+                name: key.name.to_owned(),
+                value: key.default.to_owned(),
+                origin: Origin::File(Path::new("test").into()),
+            };
+            assert_eq!(finish(vec![setting]), untouched, "{}", key.name);
+        }
     }
 }

@@ -97,8 +97,8 @@ fn read_keys(
     }
 }
 
-/// The key of this name, or a message that it is not one. ZooKeeper makes a system property of any name; one
-/// that nobody reads is a setting that silently does nothing.
+/// The key of this name, or a message that it is not one. ZooKeeper makes a system property of any
+/// name; one that nobody reads is a setting that silently does nothing.
 pub(super) fn known(name: &str) -> Result<(&'static Key, String), String> {
     table::find(name).ok_or_else(|| match table::nearest(name) {
         Some(near) => format!("there is no such key; did you mean {near}?"),
