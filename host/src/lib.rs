@@ -1,4 +1,11 @@
 //! Zabra as a library: server, configuration and command line.
 
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod host_facts;
+pub mod logging;
 pub mod net;
 pub mod server;
+
+pub use error::Error;

@@ -1,3 +1,7 @@
 //! The `zabra` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    zabra::cli::main()
+}

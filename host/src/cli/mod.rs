@@ -1,0 +1,54 @@
+//! The command line: `zabra server`, and what else will come.
+//!
+//! Exit codes: 0 after a clean stop, 1 when something failed while running, 2 when the command line
+//! or the configuration is wrong.
+
+pub mod server;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A coordination server that speaks ZooKeeper's protocol.
+///
+/// Without a command it is `zabra server`.
+#[derive(Parser)]
+#[command(name = "zabra", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    server: server::Options,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a server until it is told to stop.
+    Server(server::Args),
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 clean stop, 1 failure while running, 2 wrong \
+                          command line or \
+                          configuration";
+
+/// Exit code for a wrong command line or configuration, as clap has it too.
+const USAGE: u8 = 2;
+
+/// Runs the command that the process's arguments ask for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, with exit code 0. There is nobody to tell if it
+            // fails.
+            let _closed_pipe = error.print();
+            return u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+    };
+    match cli.command {
+        Some(Command::Server(args)) => server::main(args),
+        None => server::main(server::Args::from(cli.server)),
+    }
+}

@@ -1,0 +1,551 @@
+//! The keys that have no effect here, each with its reason.
+//!
+//! What would silently lose safety or security is an error; the rest is a warning, or nothing at
+//! all when a server that stands alone is right to leave it.
+
+use super::{
+    keys::key,
+    table::{Effect, Key, Severity, Shape},
+};
+
+const TLS: &str = "TLS is not built yet in this version, and without it nothing would be encrypted";
+const NO_TLS: &str = "TLS is not built yet in this version";
+const SASL: &str = "SASL is not built yet in this version, and without it anyone could connect";
+const NO_SASL: &str = "SASL and X.509 authentication are not built yet in this version";
+const NO_THROTTLE: &str =
+    "requests are not throttled this way in this version; globalOutstandingLimit limits them";
+
+pub(super) static KEYS: &[Key] = &[
+    // Of an ensemble only.
+    key("initLimit", "", Effect::Ensemble(Shape::Count)),
+    key("syncLimit", "", Effect::Ensemble(Shape::Count)),
+    key(
+        "connectToLearnerMasterLimit",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key("observerMasterPort", "", Effect::Ensemble(Shape::Count)),
+    key(
+        "quorum.cnxn.threads.size",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key("commitLogCount", "", Effect::Ensemble(Shape::Count)),
+    key("cnxTimeout", "", Effect::Ensemble(Shape::Count)),
+    key("maxConcurrentSnapSyncs", "", Effect::Ensemble(Shape::Count)),
+    key("maxConcurrentDiffSyncs", "", Effect::Ensemble(Shape::Count)),
+    key(
+        "observer.reconnectDelayMs",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key(
+        "observer.election.DelayMs",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key("electionPortBindRetry", "", Effect::Ensemble(Shape::Count)),
+    key(
+        "multiAddress.reachabilityCheckTimeoutMs",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key(
+        "fastleader.minNotificationInterval",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key(
+        "fastleader.maxNotificationInterval",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key(
+        "leader.maxConcurrentSnapshots",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key(
+        "leader.maxConcurrentSnapshotTimeout",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key(
+        "leader.maxTimeToWaitForEpoch",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key(
+        "learner.maxRequestRetries",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key("quorumListenOnAllIPs", "", Effect::Ensemble(Shape::Switch)),
+    key("syncEnabled", "", Effect::Ensemble(Shape::Switch)),
+    key("localSessionsEnabled", "", Effect::Ensemble(Shape::Switch)),
+    key(
+        "localSessionsUpgradingEnabled",
+        "",
+        Effect::Ensemble(Shape::Switch),
+    ),
+    key("multiAddress.enabled", "", Effect::Ensemble(Shape::Switch)),
+    key(
+        "multiAddress.reachabilityCheckEnabled",
+        "",
+        Effect::Ensemble(Shape::Switch),
+    ),
+    key("learner.asyncSending", "", Effect::Ensemble(Shape::Switch)),
+    key(
+        "learner.closeSocketAsync",
+        "",
+        Effect::Ensemble(Shape::Switch),
+    ),
+    key(
+        "leader.closeSocketAsync",
+        "",
+        Effect::Ensemble(Shape::Switch),
+    ),
+    key("tcpKeepAlive", "", Effect::Ensemble(Shape::Switch)),
+    key("db.autocreate", "", Effect::Ensemble(Shape::Switch)),
+    key("enableEagerACLCheck", "", Effect::Ensemble(Shape::Switch)),
+    key("follower.nodelay", "", Effect::Ensemble(Shape::Switch)),
+    key("leader.nodelay", "", Effect::Ensemble(Shape::Switch)),
+    key("leaderServes", "", Effect::Ensemble(Shape::Any)),
+    key("learner.*", "", Effect::Ensemble(Shape::Any)),
+    key("version", "", Effect::Ensemble(Shape::Any)),
+    // TLS, not built yet: without it clients or servers would talk in the clear.
+    key("secureClientPort", "", refused(&[], TLS)),
+    key("secureClientPortAddress", "", refused(&[], TLS)),
+    key("sslQuorum", "", refused(&["false"], TLS)),
+    key("portUnification", "", refused(&["false"], TLS)),
+    key("client.portUnification", "", refused(&["false"], TLS)),
+    key("sslQuorumReloadCertFiles", "", warned(&["false"], NO_TLS)),
+    key("client.certReload", "", warned(&["false"], NO_TLS)),
+    key("ssl.*", "", warned(&[], NO_TLS)),
+    key("fips-mode", "", warned(&[], NO_TLS)),
+    // SASL and pluggable authentication, likewise: without them anyone would get in.
+    key("quorum.auth.enableSasl", "", refused(&["false"], SASL)),
+    key(
+        "quorum.auth.serverRequireSasl",
+        "",
+        refused(&["false"], SASL),
+    ),
+    key(
+        "quorum.auth.learnerRequireSasl",
+        "",
+        refused(&["false"], SASL),
+    ),
+    key(
+        "sessionRequireClientSASLAuth",
+        "",
+        refused(&["false"], SASL),
+    ),
+    key("quorum.auth.*", "", warned(&[], NO_SASL)),
+    key("allowSaslFailedClients", "", warned(&[], NO_SASL)),
+    key("letAnySaslUserDoX", "", warned(&[], NO_SASL)),
+    key("superUser", "", warned(&[], NO_SASL)),
+    key("superUser.*", "", warned(&[], NO_SASL)),
+    key(
+        "X509AuthenticationProvider.superUser",
+        "",
+        warned(&[], NO_SASL),
+    ),
+    key("kerberos.*", "", warned(&[], NO_SASL)),
+    key("sasl.*", "", warned(&[], NO_SASL)),
+    key(
+        "SASLAuthenticationProvider.superPassword",
+        "",
+        warned(&[], NO_SASL),
+    ),
+    key(
+        "enforce.auth.enabled",
+        "",
+        refused(
+            &["false"],
+            "enforced authentication is not built yet in this version, and without it \
+             anyone could connect",
+        ),
+    ),
+    key(
+        "enforce.auth.schemes",
+        "",
+        warned(
+            &[],
+            "it counts only with enforce.auth.enabled, which is not built yet in this version",
+        ),
+    ),
+    key(
+        "authProvider.*",
+        "",
+        refused(
+            &[],
+            "authentication providers other than ip and digest are not built yet in this version",
+        ),
+    ),
+    key(
+        "ensembleAuthName",
+        "",
+        warned(
+            &[],
+            "the ensemble authentication provider is not built yet in this version",
+        ),
+    ),
+    key(
+        "DigestAuthenticationProvider.digestAlg",
+        "",
+        refused(
+            &["SHA1", "SHA-1"],
+            "digests other than SHA1 are not built yet in this version, and users of \
+             another digest could not log in",
+        ),
+    ),
+    key(
+        "audit.enable",
+        "",
+        refused(
+            &["false"],
+            "the audit log is not built yet in this version, and without it nobody would \
+             see who did what",
+        ),
+    ),
+    // What is in the data or how it is stored.
+    key(
+        "emulate353TTLNodes",
+        "",
+        refused(
+            &["false"],
+            "the TTL znodes of ZooKeeper 3.5.3 are not understood, and would be taken for \
+             ephemeral ones",
+        ),
+    ),
+    key(
+        "forceSync",
+        "",
+        warned(
+            &["yes"],
+            "every transaction is on disk before it is acknowledged; that cannot be switched off",
+        ),
+    ),
+    key(
+        "serializeLastProcessedZxid.enabled",
+        "",
+        warned(
+            &["true"],
+            "snapshots always say up to which transaction they go",
+        ),
+    ),
+    key(
+        "closeSessionTxn.enabled",
+        "",
+        warned(
+            &["true"],
+            "the end of a session always lists the znodes that it deletes",
+        ),
+    ),
+    // Parts of an ensemble that would change what the server is.
+    key(
+        "peerType",
+        "",
+        refused(
+            &["participant"],
+            "observers are not built yet in this version",
+        ),
+    ),
+    key(
+        "oraclePath",
+        "",
+        refused(
+            &[],
+            "ensembles are not built yet in this version: this server stands alone",
+        ),
+    ),
+    key(
+        "group.*",
+        "",
+        refused(
+            &[],
+            "ensembles are not built yet in this version: this server stands alone",
+        ),
+    ),
+    key(
+        "weight.*",
+        "",
+        refused(
+            &[],
+            "ensembles are not built yet in this version: this server stands alone",
+        ),
+    ),
+    key(
+        "electionAlg",
+        "",
+        refused(&["3"], "ZooKeeper has only the election algorithm 3"),
+    ),
+    key(
+        "reconfigEnabled",
+        "",
+        warned(
+            &["false"],
+            "there is nothing to reconfigure in a server that stands alone",
+        ),
+    ),
+    // Not built yet, and nothing is less safe without it.
+    key(
+        "admin.enableServer",
+        "",
+        warned(
+            &["false"],
+            "the AdminServer is not built yet in this version; use the four-letter words",
+        ),
+    ),
+    key(
+        "admin.*",
+        "",
+        warned(
+            &[],
+            "the AdminServer is not built yet in this version; use the four-letter words",
+        ),
+    ),
+    key(
+        "IPAuthenticationProvider.usexforwardedfor",
+        "",
+        warned(
+            &[],
+            "the AdminServer is not built yet in this version; use the four-letter words",
+        ),
+    ),
+    key(
+        "metricsProvider.*",
+        "",
+        warned(
+            &[],
+            "metrics providers are not built yet in this version; use the four-letter word mntr",
+        ),
+    ),
+    key(
+        "request_throttle_max_requests",
+        "",
+        warned(&[], NO_THROTTLE),
+    ),
+    key("request_throttle_stall_time", "", warned(&[], NO_THROTTLE)),
+    key("request_throttle_drop_stale", "", warned(&[], NO_THROTTLE)),
+    key("request_stale_latency_check", "", warned(&[], NO_THROTTLE)),
+    key(
+        "request_stale_connection_check",
+        "",
+        warned(&[], NO_THROTTLE),
+    ),
+    key("throttled_op_wait_time", "", warned(&[], NO_THROTTLE)),
+    key(
+        "request_throttler.shutdownTimeout",
+        "",
+        warned(&[], NO_THROTTLE),
+    ),
+    key(
+        "connection_throttle_*",
+        "",
+        warned(
+            &[],
+            "connections are not throttled in this version; maxCnxns and maxClientCnxns limit them",
+        ),
+    ),
+    key("largeRequestThreshold", "", warned(&[], NO_THROTTLE)),
+    key("largeRequestMaxBytes", "", warned(&[], NO_THROTTLE)),
+    // Of the JVM or of the inside of ZooKeeper.
+    key("jvm.*", "", warned(&[], "there is no JVM here")),
+    key("jmx.*", "", warned(&[], "there is no JVM here")),
+    key(
+        "serverCnxnFactory",
+        "",
+        warned(&[], "there is one network layer, which needs no tuning"),
+    ),
+    key(
+        "netty.*",
+        "",
+        warned(&[], "there is one network layer, which needs no tuning"),
+    ),
+    key(
+        "nio.*",
+        "",
+        warned(&[], "there is one network layer, which needs no tuning"),
+    ),
+    key(
+        "client.*",
+        "",
+        warned(&[], "there is one network layer, which needs no tuning"),
+    ),
+    key(
+        "clientCnxnSocket",
+        "",
+        warned(&[], "there is one network layer, which needs no tuning"),
+    ),
+    key(
+        "commitProcessor.*",
+        "",
+        warned(
+            &[],
+            "requests run through one pipeline, which needs no tuning",
+        ),
+    ),
+    key(
+        "forward_learner_requests_to_commit_processor_disabled",
+        "",
+        warned(
+            &[],
+            "requests run through one pipeline, which needs no tuning",
+        ),
+    ),
+    key(
+        "intBufferStartingSizeBytes",
+        "",
+        warned(
+            &[],
+            "requests run through one pipeline, which needs no tuning",
+        ),
+    ),
+    key(
+        "flushDelay",
+        "",
+        warned(
+            &[],
+            "whatever waits for the disk shares the next fsync, without any delay",
+        ),
+    ),
+    key(
+        "maxWriteQueuePollTime",
+        "",
+        warned(
+            &[],
+            "whatever waits for the disk shares the next fsync, without any delay",
+        ),
+    ),
+    key(
+        "maxBatchSize",
+        "",
+        warned(
+            &[],
+            "whatever waits for the disk shares the next fsync, without any delay",
+        ),
+    ),
+    key(
+        "maxResponseCacheSize",
+        "",
+        warned(&[], "replies are not cached"),
+    ),
+    key(
+        "maxGetChildrenResponseCacheSize",
+        "",
+        warned(&[], "replies are not cached"),
+    ),
+    key(
+        "watchManagerName",
+        "",
+        warned(
+            &[],
+            "there is one kind of watch table, which needs no cleaning",
+        ),
+    ),
+    key(
+        "watcherCleanThreadsNum",
+        "",
+        warned(
+            &[],
+            "there is one kind of watch table, which needs no cleaning",
+        ),
+    ),
+    key(
+        "watcherCleanIntervalInSeconds",
+        "",
+        warned(
+            &[],
+            "there is one kind of watch table, which needs no cleaning",
+        ),
+    ),
+    key(
+        "watcherCleanThreshold",
+        "",
+        warned(
+            &[],
+            "there is one kind of watch table, which needs no cleaning",
+        ),
+    ),
+    key(
+        "maxInProcessingDeadWatchers",
+        "",
+        warned(
+            &[],
+            "there is one kind of watch table, which needs no cleaning",
+        ),
+    ),
+    key(
+        "bitHashCacheSize",
+        "",
+        warned(
+            &[],
+            "there is one kind of watch table, which needs no cleaning",
+        ),
+    ),
+    key(
+        "jute.maxbuffer.extrasize",
+        "",
+        warned(
+            &[],
+            "what the server adds to a request is never counted against jute.maxbuffer",
+        ),
+    ),
+    key(
+        "messageTracker.*",
+        "",
+        warned(&[], "it is for debugging ZooKeeper itself"),
+    ),
+    key(
+        "skipTxnEnabled",
+        "",
+        warned(&[], "it is for debugging ZooKeeper itself"),
+    ),
+    key(
+        "pathStats.*",
+        "",
+        warned(&[], "it is for debugging ZooKeeper itself"),
+    ),
+    key(
+        "request.timeout",
+        "",
+        warned(&[], "it is a setting of clients"),
+    ),
+    key(
+        "disableAutoWatchReset",
+        "",
+        warned(&[], "it is a setting of clients"),
+    ),
+    key(
+        "server.principal",
+        "",
+        warned(&[], "it is a setting of clients"),
+    ),
+    key(
+        "server.realm",
+        "",
+        warned(&[], "it is a setting of clients"),
+    ),
+    key(
+        "shuffleDnsResponse",
+        "",
+        warned(&[], "it is a setting of clients"),
+    ),
+];
+
+const fn refused(fine: &'static [&'static str], why: &'static str) -> Effect {
+    Effect::Fixed {
+        fine,
+        severity: Severity::Error,
+        why,
+    }
+}
+
+const fn warned(fine: &'static [&'static str], why: &'static str) -> Effect {
+    Effect::Fixed {
+        fine,
+        severity: Severity::Warning,
+        why,
+    }
+}

@@ -1,0 +1,123 @@
+//! Why a server did not start, or stopped.
+
+use core::net::SocketAddr;
+use std::{error, fmt, io, path::PathBuf};
+
+use crate::config::Problems;
+
+/// What the environment or the operator did to us. Messages say what was wrong, where, and what to
+/// do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// An address could not be listened on.
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration is wrong.
+    Config(Problems),
+    /// The system refused threads, timers or signals.
+    Runtime(io::Error),
+    /// Data could not be read or written, or is damaged.
+    Store {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn error::Error + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// Whether the operator must change the configuration, so that starting again is of no use.
+    #[must_use]
+    pub const fn is_config(&self) -> bool {
+        matches!(self, Self::Config(_))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { address, source } => {
+                write!(f, "cannot listen on {address}: {source}")?;
+                f.write_str(bind_remedy(source.kind()))
+            }
+            Self::Config(problems) => write!(f, "{problems}"),
+            Self::Runtime(source) => write!(f, "the system refused a thread or a timer: {source}"),
+            Self::Store { path, source } => write!(f, "{}: {source}", path.display()),
+        }
+    }
+}
+
+fn bind_remedy(kind: io::ErrorKind) -> &'static str {
+    if kind == io::ErrorKind::AddrInUse {
+        "; stop the server that is there, or choose another port with --client-port or clientPort"
+    } else if kind == io::ErrorKind::AddrNotAvailable {
+        "; no interface of this machine has this address, see --client-port-address or \
+         clientPortAddress"
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "; this user may not use the port, choose one above 1023"
+    } else {
+        ""
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Bind { source, .. } | Self::Runtime(source) => Some(source),
+            Self::Config(problems) => Some(problems),
+            Self::Store { source, .. } => Some(source.as_ref()),
+        }
+    }
+}
+
+impl From<Problems> for Error {
+    fn from(problems: Problems) -> Self {
+        Self::Config(problems)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_where_and_what_to_do() {
+        let bind = |kind: io::ErrorKind| Error::Bind {
+            address: SocketAddr::from(([127, 0, 0, 1], 2181)),
+            source: kind.into(),
+        };
+        for (error, expected) in [
+            (
+                bind(io::ErrorKind::AddrInUse),
+                "cannot listen on 127.0.0.1:2181: address in use; stop the server that is \
+                 there, or \
+                 choose another port with --client-port or clientPort",
+            ),
+            (
+                bind(io::ErrorKind::PermissionDenied),
+                "cannot listen on 127.0.0.1:2181: permission denied; this user may not use \
+                 the port, \
+                 choose one above 1023",
+            ),
+            (
+                bind(io::ErrorKind::AddrNotAvailable),
+                "cannot listen on 127.0.0.1:2181: address not available; no interface of this \
+                 machine has this address, see --client-port-address or clientPortAddress",
+            ),
+            (
+                Error::Store {
+                    path: "/data/version-2/log.1".into(),
+                    source: "bad checksum at byte 16".into(),
+                },
+                "/data/version-2/log.1: bad checksum at byte 16",
+            ),
+        ] {
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}
