@@ -1,1 +1,3 @@
 //! Zabra as a library: server, configuration and command line.
+
+pub mod cli;
