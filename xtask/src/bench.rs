@@ -2,7 +2,8 @@
 //!
 //! A machine's speed changes from minute to minute by more than most changes to the code are worth.
 //! Hence every figure is taken from both servers in each round, first from the one and then from
-//! the other, the ratio is formed pair by pair, and the table shows medians. Start reading at [`run`].
+//! the other, the ratio is formed pair by pair, and the table shows medians. Start reading at
+//! [`run`].
 
 mod limits;
 mod server;

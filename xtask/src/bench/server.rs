@@ -76,17 +76,19 @@ impl Apache {
         &self.jars
     }
 
-    /// The version in the name of the file that zookeeper.jar is a link to.
+    /// The version in the name of the file that is, or links to, zookeeper.jar.
     pub(super) fn version(&self) -> String {
-        let target = fs::read_link(Path::new(JARS_DIR).join("zookeeper.jar")).unwrap_or_default();
-        let name = target
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        name.strip_prefix("zookeeper-")
-            .unwrap_or("of unknown version")
-            .to_owned()
+        let names = fs::read_dir(JARS_DIR).into_iter().flatten().flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut versions = names.filter_map(|name| {
+            let version = name.strip_prefix("zookeeper-")?.strip_suffix(".jar")?;
+            version
+                .starts_with(|c: char| c.is_ascii_digit())
+                .then(|| version.to_owned())
+        });
+        versions
+            .next()
+            .unwrap_or_else(|| "of unknown version".to_owned())
     }
 
     /// The server with the heap that its own zkServer.sh gives it and the JVM's default collector.

@@ -61,8 +61,8 @@ impl Connection<TcpStream> {
         session_timeout_ms: i32,
         timeout: Duration,
     ) -> Result<Self, Error> {
-        let stream =
-            TcpStream::connect_timeout(&address, timeout).map_err(Error::io("connecting"))?;
+        let stream = TcpStream::connect_timeout(&address, timeout)
+            .map_err(|error| Error::Connect { address, error })?;
         let set_up = stream
             .set_nodelay(true)
             .and_then(|()| stream.set_read_timeout(Some(timeout)))

@@ -1,6 +1,7 @@
 //! Why a measurement has no result, or one that does not count.
 
 use core::fmt;
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
 
@@ -12,6 +13,13 @@ use zabra_core::error::ErrorCode;
 pub enum Error {
     /// The server closed a connection.
     Closed,
+    /// No connection came about.
+    Connect {
+        /// With what.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// A system call failed.
     Io {
         /// What it was for.
@@ -59,6 +67,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => write!(f, "the server closed a connection"),
+            Self::Connect { address, error } => {
+                write!(f, "expected a server at {address}: {error}")
+            }
             Self::Io { doing, error } => write!(f, "{doing}: {error}"),
             Self::NoProcess(pid) => write!(f, "--server-pid: no process {pid} in /proc"),
             Self::NoSession => write!(f, "the server granted no session"),
