@@ -3,8 +3,10 @@
 //! Exit codes: 0 after a clean stop, 1 when something failed while running, 2 when the command line
 //! or the configuration is wrong.
 
+pub mod bench;
 pub mod server;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +26,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Loads a server, or times its start.
+    Bench(bench::BenchArgs),
     /// Runs a server until it is told to stop.
     Server(server::Args),
 }
@@ -48,6 +52,14 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
+        Some(Command::Bench(args)) => match bench::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Unlike `eprintln`, this does not panic when nobody listens.
+                let _closed = writeln!(io::stderr(), "error: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Some(Command::Server(args)) => server::main(args),
         None => server::main(server::Args::from(cli.server)),
     }

@@ -1,0 +1,409 @@
+//! `cargo xtask bench`: Apache ZooKeeper and Zabra in turn on this machine, in one run.
+//!
+//! A machine's speed changes from minute to minute by more than most changes to the code are worth.
+//! Hence every figure is taken from both servers in each round, first from the one and then from
+//! the other, the ratio is formed pair by pair, and the table shows medians. Start reading at
+//! [`run`].
+
+mod limits;
+mod server;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use self::limits::Limits;
+use self::server::{Apache, Ports, Server, Side};
+use self::table::Table;
+
+/// The groups of figures that `--only` chooses from.
+const MEASURES: [&str; 6] = ["start", "reads", "writes", "latency", "memory", "size"];
+/// Seconds of load before a measurement: a JVM compiles meanwhile.
+const WARMUP_PIPELINED: u32 = 4;
+const WARMUP_SYNCHRONOUS: u32 = 2;
+
+const USAGE: &str = "\
+usage: cargo xtask bench [--rounds 3] [--seconds 6] [--znodes 1000000] [--only NAME,...]
+                         [--write] [--control]
+  --only     some of start, reads, writes, latency, memory, size
+  --write    puts the table into BENCHMARKS.md; only with all of them, in 3 rounds or more
+  --control  Apache ZooKeeper in Zabra's place too: shows how far apart equal servers come out";
+
+struct Options {
+    rounds: u32,
+    seconds: u32,
+    znodes: u64,
+    only: Vec<&'static str>,
+    write: bool,
+    control: bool,
+}
+
+/// Builds Zabra, measures both servers and prints the table. `root` is the workspace's directory,
+/// `target` Cargo's; `flags` follow `bench` on the command line.
+pub(crate) fn run(root: &Path, target: &Path, flags: &[String]) -> Result<ExitCode, String> {
+    let Some(options) = Options::parse(flags)? else {
+        eprintln!("{USAGE}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let apache = Apache::find()?;
+    let zabra = build(root, target)?;
+    let bench = Bench {
+        dir: Scratch::new(target)?,
+        ports: Ports::default(),
+        apache,
+        zabra,
+        options,
+    };
+    let load_before = limits::load_average();
+    let (table, limits) = bench.run()?;
+    let text = bench.report(root, flags, &load_before, &table, &limits)?;
+    eprintln!("\n{text}");
+    if bench.options.write {
+        table::write(&root.join("BENCHMARKS.md"), &text)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Options {
+    /// `None` when help was asked for.
+    fn parse(flags: &[String]) -> Result<Option<Self>, String> {
+        let mut options = Self {
+            rounds: 3,
+            seconds: 6,
+            znodes: 1_000_000,
+            only: MEASURES.to_vec(),
+            write: false,
+            control: false,
+        };
+        let mut flags = flags.iter();
+        while let Some(flag) = flags.next() {
+            match flag.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--write" => options.write = true,
+                "--control" => options.control = true,
+                "--rounds" | "--seconds" | "--znodes" | "--only" => {
+                    let value = flags
+                        .next()
+                        .ok_or_else(|| format!("{flag}: expected a value"))?;
+                    options.set(flag, value)?;
+                }
+                _ => return Err(format!("unknown option {flag:?}\n{USAGE}")),
+            }
+        }
+        if options.write && (options.only.len() < MEASURES.len() || options.control) {
+            return Err("--write: expected a run without --only and --control".into());
+        }
+        if options.write && (options.rounds < 3 || options.znodes != 1_000_000) {
+            return Err("--write: expected 3 rounds or more and 1000000 znodes".into());
+        }
+        Ok(Some(options))
+    }
+
+    fn set(&mut self, flag: &str, value: &str) -> Result<(), String> {
+        if flag == "--only" {
+            let known = |name| MEASURES.into_iter().find(|&measure| measure == name);
+            self.only = value
+                .split(',')
+                .map(known)
+                .collect::<Option<_>>()
+                .ok_or_else(|| {
+                    format!(
+                        "--only: expected some of {}, found {value:?}",
+                        MEASURES.join(",")
+                    )
+                })?;
+            return Ok(());
+        }
+        let number = value.parse::<u32>().ok().filter(|&number| number > 0);
+        let number =
+            number.ok_or_else(|| format!("{flag}: expected 1 or more, found {value:?}"))?;
+        match flag {
+            "--rounds" => self.rounds = number,
+            "--seconds" => self.seconds = number,
+            _ => self.znodes = number.into(),
+        }
+        Ok(())
+    }
+
+    fn wants(&self, measure: &str) -> bool {
+        self.only.contains(&measure)
+    }
+}
+
+/// Builds the release binary as users get it.
+fn build(root: &Path, target: &Path) -> Result<PathBuf, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--locked", "--package", "zabra"])
+        .env("CARGO_TARGET_DIR", target)
+        .current_dir(root)
+        .status()
+        .map_err(|error| format!("cargo build: {error}"))?;
+    if !status.success() {
+        return Err(format!("cargo build --release: {status}"));
+    }
+    Ok(target.join("release").join("zabra"))
+}
+
+/// Everything a round needs.
+struct Bench {
+    dir: Scratch,
+    ports: Ports,
+    apache: Apache,
+    zabra: PathBuf,
+    options: Options,
+}
+
+impl Bench {
+    fn run(&self) -> Result<(Table, Limits), String> {
+        let mut table = Table::default();
+        let mut limits = Limits::default();
+        for round in 1..=self.options.rounds {
+            limits.measure(&self.dir.0)?;
+            let mut sides = [Side::Apache, Side::Zabra];
+            if round % 2 == 0 {
+                // What a machine that slows down takes from the second, it takes in turn.
+                sides.reverse();
+            }
+            for side in sides {
+                eprintln!("round {round} of {}: {side:?}", self.options.rounds);
+                self.one(side, round, &mut table)
+                    .map_err(|error| format!("{side:?}: {error}"))?;
+            }
+        }
+        Ok((table, limits))
+    }
+
+    /// All figures of one server in one round.
+    fn one(&self, side: Side, round: u32, table: &mut Table) -> Result<(), String> {
+        let wants = |measure| self.options.wants(measure);
+        let mut put = |name: &str, unit, value| table.put(name, unit, side, value);
+        if wants("size") {
+            put(
+                "binary (Apache ZooKeeper: jars, without the JVM)",
+                "MB",
+                self.size(side)?,
+            );
+        }
+        if !MEASURES
+            .iter()
+            .any(|&measure| measure != "size" && wants(measure))
+        {
+            return Ok(());
+        }
+        let dir = self.dir.0.join(format!("{side:?}-{round}"));
+        let mut server = Server::create(dir, self.ports.next()?, self.command(side))?;
+        let ready_ms = server.start(&self.zabra)?;
+        if wants("start") {
+            put("empty start, to the first reply", "ms", ready_ms);
+            put("memory, idle", "MB", server.resident_mb()?);
+        }
+        for (measure, op) in [("reads", "get"), ("writes", "set")] {
+            if !wants(measure) {
+                continue;
+            }
+            let load = self.load(&server, op, 4, 64, WARMUP_PIPELINED)?;
+            put(
+                &format!("pipelined {op}, 4 x 64"),
+                "ops/s",
+                load.field("ops_per_s")?,
+            );
+            put(
+                &format!("server CPU per pipelined {op}"),
+                "µs",
+                load.field("server_cpu_us_per_op")?,
+            );
+        }
+        if wants("latency") {
+            for (op, clients) in [("get", 1), ("get", 8), ("set", 1), ("set", 8)] {
+                let load = self.load(&server, op, clients, 1, WARMUP_SYNCHRONOUS)?;
+                let s = if clients == 1 { "" } else { "s" };
+                for quantile in ["p50", "p99"] {
+                    let value = load.field(&format!("{quantile}_us"))?;
+                    let name = format!("synchronous {op}, {clients} client{s}, {quantile}");
+                    put(&name, "µs", value);
+                }
+            }
+        }
+        if wants("memory") {
+            let znodes = self.options.znodes;
+            let fill = server.bench(&self.zabra, &["fill", "--znodes", &znodes.to_string()])?;
+            put(
+                &format!("create {znodes} znodes of 100 B"),
+                "ops/s",
+                fill.field("ops_per_s")?,
+            );
+            put(
+                &format!("memory with {znodes} znodes"),
+                "MB",
+                server.resident_mb()?,
+            );
+            server.kill();
+            let ready_ms = server.start(&self.zabra)?;
+            put(
+                &format!("start with {znodes} znodes, to the first reply"),
+                "ms",
+                ready_ms,
+            );
+        }
+        server.remove()
+    }
+
+    fn load(
+        &self,
+        server: &Server,
+        op: &str,
+        connections: u32,
+        outstanding: u32,
+        warmup: u32,
+    ) -> Result<server::Figures, String> {
+        let [connections, outstanding, warmup, seconds] =
+            [connections, outstanding, warmup, self.options.seconds].map(|n| n.to_string());
+        server.bench(
+            &self.zabra,
+            &[
+                "load",
+                "--mix",
+                op,
+                "--connections",
+                &connections,
+                "--outstanding",
+                &outstanding,
+                "--warmup",
+                &warmup,
+                "--seconds",
+                &seconds,
+            ],
+        )
+    }
+
+    fn runs_apache(&self, side: Side) -> bool {
+        side == Side::Apache || self.options.control
+    }
+
+    fn command(&self, side: Side) -> Vec<String> {
+        if self.runs_apache(side) {
+            self.apache.command()
+        } else {
+            vec![
+                self.zabra.display().to_string(),
+                "server".into(),
+                "--config".into(),
+            ]
+        }
+    }
+
+    fn size(&self, side: Side) -> Result<f64, String> {
+        let files = if self.runs_apache(side) {
+            self.apache.jars()
+        } else {
+            core::slice::from_ref(&self.zabra)
+        };
+        let mut bytes = 0;
+        for file in files {
+            let metadata = fs::metadata(file);
+            bytes += metadata
+                .map_err(|error| format!("{}: {error}", file.display()))?
+                .len();
+        }
+        Ok(bytes as f64 / 1e6)
+    }
+
+    fn report(
+        &self,
+        root: &Path,
+        flags: &[String],
+        load_before: &str,
+        table: &Table,
+        limits: &Limits,
+    ) -> Result<String, String> {
+        let mut command = vec!["cargo xtask bench".to_owned()];
+        command.extend_from_slice(flags);
+        let zabra = if self.options.control {
+            "Apache again"
+        } else {
+            "Zabra"
+        };
+        let commit = limits::commit(root);
+        let mut text = format!(
+            "`{}`, {}, commit {commit}.\n",
+            command.join(" "),
+            limits::date()
+        );
+        text += &format!(
+            "{}; load average {load_before} before the run.\n",
+            limits::machine()
+        );
+        text += &format!(
+            "Apache ZooKeeper {} on {}.\n\n",
+            self.apache.version(),
+            limits::java()
+        );
+        text += &table.markdown("Apache ZooKeeper", zabra)?;
+        text += "\n";
+        text += &limits.markdown();
+        Ok(text)
+    }
+}
+
+/// A directory on the disk that Cargo builds on, removed at the end of the run.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(target: &Path) -> Result<Self, String> {
+        let dir = target.join(format!("bench-{}", std::process::id()));
+        fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("{}: {error}", self.0.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<Options>, String> {
+        let flags: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Options::parse(&flags)
+    }
+
+    #[test]
+    fn options_choose_measures_and_length() -> Result<(), String> {
+        let options = parse("--rounds 5 --seconds 1 --only reads,start")?.ok_or("help")?;
+        assert_eq!((options.rounds, options.seconds), (5, 1));
+        assert!(options.wants("reads") && options.wants("start") && !options.wants("memory"));
+        Ok(())
+    }
+
+    #[test]
+    fn table_of_record_needs_a_whole_run() {
+        assert!(parse("--write").is_ok());
+        for line in ["--only reads", "--control", "--rounds 2", "--znodes 1000"] {
+            assert!(parse(&format!("--write {line}")).is_err(), "{line}");
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn option_that_makes_no_sense_is_named() {
+        for line in [
+            "--rounds",
+            "--rounds 0",
+            "--seconds x",
+            "--only reads,all",
+            "--fast",
+        ] {
+            let error = parse(line).err().unwrap_or_default();
+            let flag = line.split(' ').next().unwrap_or_default();
+            assert!(error.contains(flag), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Figures of both sides, their medians and ratios, and the table in BENCHMARKS.md.
+
+use std::fs;
+use std::path::Path;
+
+use super::server::Side;
+
+const BEGIN: &str = "<!-- bench:begin (written by `cargo xtask bench --write`) -->";
+const END: &str = "<!-- bench:end -->";
+
+/// Figures in the order in which they first came.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    name: String,
+    unit: &'static str,
+    apache: Vec<f64>,
+    zabra: Vec<f64>,
+}
+
+impl Table {
+    pub(super) fn put(&mut self, name: &str, unit: &'static str, side: Side, value: f64) {
+        if !self.rows.iter().any(|row| row.name == name) {
+            let (apache, zabra) = (Vec::new(), Vec::new());
+            self.rows.push(Row {
+                name: name.to_owned(),
+                unit,
+                apache,
+                zabra,
+            });
+        }
+        if let Some(row) = self.rows.iter_mut().find(|row| row.name == name) {
+            match side {
+                Side::Apache => row.apache.push(value),
+                Side::Zabra => row.zabra.push(value),
+            }
+        }
+    }
+
+    /// Medians, and the ratio of the second to the first: its median over the pairs, and its range.
+    pub(super) fn markdown(&self, first: &str, second: &str) -> Result<String, String> {
+        let mut text = format!("| what | unit | {first} | {second} | ratio | range of ratios |\n");
+        text += "|---|---|--:|--:|--:|--:|\n";
+        for Row {
+            name,
+            unit,
+            apache,
+            zabra,
+        } in &self.rows
+        {
+            let ratios: Vec<_> = apache.iter().zip(zabra).map(|(a, b)| b / a).collect();
+            let lost = || format!("{name}: expected a figure of both servers in every round");
+            let [a, b, ratio] = [apache, zabra, &ratios].map(|figures| median(figures));
+            let (a, b, ratio) = a.zip(b).zip(ratio).map(flat).ok_or_else(lost)?;
+            let lowest = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+            let highest = ratios.iter().copied().fold(0.0, f64::max);
+            text += &format!(
+                "| {name} | {unit} | {} | {} | **{}** | {} to {} |\n",
+                number(a),
+                number(b),
+                ratio_text(ratio),
+                ratio_text(lowest),
+                ratio_text(highest),
+            );
+        }
+        Ok(text)
+    }
+}
+
+fn flat(((a, b), c): ((f64, f64), f64)) -> (f64, f64, f64) {
+    (a, b, c)
+}
+
+/// The middle one, or the mean of the middle two.
+pub(super) fn median(figures: &[f64]) -> Option<f64> {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let high = *sorted.get(sorted.len() / 2)?;
+    let low = *sorted.get((sorted.len() - 1) / 2)?;
+    Some(f64::midpoint(low, high))
+}
+
+/// Three digits, or whole thousands apart.
+pub(super) fn number(value: f64) -> String {
+    if value < 10.0 {
+        return format!("{value:.2}");
+    }
+    if value < 100.0 {
+        return format!("{value:.1}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn ratio_text(ratio: f64) -> String {
+    if ratio < 0.1 {
+        format!("{ratio:.3}")
+    } else {
+        format!("{ratio:.2}")
+    }
+}
+
+/// Puts `text` between the markers of the file at `path`; the rest of it is written by hand.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
+    let failed = |error| format!("{}: {error}", path.display());
+    let old = fs::read_to_string(path).map_err(failed)?;
+    let new = replaced(&old, text)
+        .ok_or_else(|| format!("{}: expected the lines {BEGIN} and {END}", path.display()))?;
+    fs::write(path, new).map_err(failed)
+}
+
+fn replaced(old: &str, text: &str) -> Option<String> {
+    let (before, rest) = old.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!(
+        "{before}{BEGIN}\n\n{}\n\n{END}{after}",
+        text.trim()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratio_is_the_median_of_pairs_and_not_the_ratio_of_medians() -> Result<(), String> {
+        let mut table = Table::default();
+        // The machine was ten times slower in the last round, for both.
+        for (a, b) in [(1000.0, 2000.0), (1100.0, 4400.0), (100.0, 300.0)] {
+            table.put("get", "ops/s", Side::Apache, a);
+            table.put("get", "ops/s", Side::Zabra, b);
+        }
+        let text = table.markdown("A", "B")?;
+        let row = text.lines().last().unwrap_or_default();
+        assert_eq!(
+            row,
+            "| get | ops/s | 1,000 | 2,000 | **3.00** | 2.00 to 4.00 |"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn row_of_one_side_only_is_an_error() {
+        let mut table = Table::default();
+        table.put("get", "ops/s", Side::Apache, 1.0);
+        assert!(table.markdown("A", "B").is_err());
+    }
+
+    #[test]
+    fn median_of_two_is_their_mean() {
+        assert_eq!(median(&[3.0, 1.0]), Some(2.0));
+        assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        let values = [0.456, 9.994, 45.67, 123.4, 45_678.9, 1_234_567.0];
+        let texts = values.map(number);
+        assert_eq!(
+            texts,
+            ["0.46", "9.99", "45.7", "123", "45,679", "1,234,567"]
+        );
+    }
+
+    #[test]
+    fn what_is_written_by_hand_survives() {
+        let once = replaced(&format!("by hand\n{BEGIN}\nold\n{END}\nlimits\n"), "new\n");
+        let expected = format!("by hand\n{BEGIN}\n\nnew\n\n{END}\nlimits\n");
+        assert_eq!(once.as_deref(), Some(expected.as_str()));
+        let twice = once.and_then(|once| replaced(&once, "new"));
+        assert_eq!(twice.as_deref(), Some(expected.as_str()));
+        assert_eq!(replaced("no markers", "new"), None);
+    }
+}
