@@ -16,8 +16,19 @@ fn c_client_does_each_kind_of_operation() {
         .status()
         .unwrap();
     assert!(compiled.success(), "the C program does not compile");
-    let server = Server::start(Kind::Zabra, directory.path(), &["extendedTypesEnabled=true"]);
-    let output = Command::new(&program).arg(server.address.to_string()).output().unwrap();
+    let server = Server::start(
+        Kind::Zabra,
+        directory.path(),
+        &["extendedTypesEnabled=true"],
+    );
+    let output = Command::new(&program)
+        .arg(server.address.to_string())
+        .output()
+        .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}\nserver's log:\n{}", server.log());
+    assert!(
+        output.status.success(),
+        "{errors}\nserver's log:\n{}",
+        server.log()
+    );
 }

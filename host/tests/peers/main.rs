@@ -3,7 +3,10 @@
 //!
 //! `ZABRA_BIN` names the server under test, by default the one cargo has just built; with `ZABRA_BASELINE` set,
 //! Apache ZooKeeper takes its place, which shows that what is demanded here is what Apache ZooKeeper does.
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what is wanted")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, which is what is wanted"
+)]
 
 mod c_client;
 mod java;
