@@ -98,7 +98,7 @@ impl Shard {
                 "no:cacheprovider",
                 "-W",
                 "ignore",
-                "-rA",
+                "-rfE",
                 "--durations=15",
             ])
             .args(["--timeout", KAZOO_TEST_SECONDS_MAX])
@@ -139,8 +139,13 @@ impl Shard {
         File::open(&self.log)
             .and_then(|mut file| file.read_to_string(&mut log))
             .map_err(|error| format!("{}: {error}", self.log.display()))?;
-        let wrong = |line: &&str| line.starts_with("FAILED ") || line.starts_with("ERROR ");
-        for line in log.lines().filter(wrong).chain(log.lines().last()) {
+        let wrong = |line: &&str| {
+            line.starts_with("FAILED ") || line.starts_with("ERROR ") && line.contains("::")
+        };
+        let summary = log
+            .lines()
+            .rfind(|line| line.contains(" passed") || line.contains(" failed"));
+        for line in log.lines().filter(wrong).chain(summary) {
             eprintln!("kazoo {}/{KAZOO_SHARDS}: {line}", self.index + 1);
         }
         if status.success() {
