@@ -1,0 +1,195 @@
+"""Lets kazoo's own test-suite run against any server that starts from a zoo.cfg.
+
+A pytest plugin (`pytest -p zabra_kazoo --pyargs kazoo.tests`). kazoo's harness builds a Java command line
+itself; this replaces only the part that writes the configuration and starts the process. The rest of the
+harness (one cluster per test class, restarts, fresh directories) stays as kazoo ships it.
+
+The environment tells it what to do:
+
+ZABRA_KAZOO_SERVER    the command, as a JSON list; the path of the zoo.cfg is appended
+ZABRA_KAZOO_EXPECTED  the list of tests, see expected.txt
+ZABRA_KAZOO_SHARD     "i/n": run only the i-th of n parts (whole classes), default everything
+"""
+
+import collections
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import types
+
+# The harness imports these two for its TLS certificates, which no test that is run here asks for. Both pull
+# in C extensions, so they are left out.
+for _name in ("OpenSSL", "jks"):
+    sys.modules.setdefault(_name, types.ModuleType(_name))
+
+REQUIRED = "required"
+# Section headings of expected.txt whose tests are not run; the reason is the rest of the heading.
+NOT_RUN = ("later", "not passed by Apache ZooKeeper")
+DEADLINE_SECONDS = 30
+
+
+def _free_port_base():
+    """The first of five adjacent free ports, below the range the kernel hands out by itself."""
+    for base in range(20000 + os.getpid() * 10 % 10000, 30000, 10):
+        try:
+            for port in range(base, base + 5):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+            return base
+        except OSError:
+            continue
+    raise RuntimeError("no five adjacent free ports between 20000 and 30000")
+
+
+os.environ.setdefault("ZOOKEEPER_CLUSTER_SIZE", "1")
+os.environ.setdefault("ZOOKEEPER_PORT_OFFSET", str(_free_port_base()))
+os.environ.setdefault("ZOOKEEPER_VERSION", "3.8.0")
+# kazoo turns the tests of its build environment on by this, and trusts ZOOKEEPER_VERSION only with it.
+os.environ["CI"] = "true"
+
+from kazoo.testing import common  # noqa: E402  (after its imports have been provided for)
+
+
+def _write_config(server):
+    data = os.path.join(server.working_path, "data")
+    os.makedirs(data, exist_ok=True)
+    lines = [
+        "tickTime=2000",
+        "dataDir=" + data,
+        "clientPort=%d" % server.client_port,
+        "clientPortAddress=127.0.0.1",
+        "maxClientCnxns=0",
+        "admin.enableServer=false",
+        *server.configuration_entries,
+    ]
+    # Any key that a zoo.cfg does not know becomes the system property zookeeper.<key>.
+    for flag in server.java_system_properties:
+        key, _, value = flag.partition("=")
+        lines.append(key.removeprefix("-Dzookeeper.") + "=" + value)
+    path = os.path.join(server.working_path, "zoo.cfg")
+    with open(path, "w") as config:
+        config.write("\n".join(lines) + "\n")
+    return path
+
+
+def _serves(port):
+    """An open port is not enough: Apache ZooKeeper takes connections, and drops them, before it can serve."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as connection:
+            connection.sendall(b"srvr")
+            return b"Zxid: " in connection.makefile("rb").read()
+    except OSError:
+        return False
+
+
+def _run(server):
+    if server.running:
+        return
+    if server.peers:
+        raise NotImplementedError("an ensemble of several servers is not started here")
+    config = _write_config(server)
+    command = json.loads(os.environ["ZABRA_KAZOO_SERVER"]) + [config]
+    with open(os.path.join(server.working_path, "zookeeper.log"), "ab") as log:
+        server.process = subprocess.Popen(command, stdout=log, stderr=log)
+    server._running = True
+    end = time.monotonic() + DEADLINE_SECONDS
+    while not _serves(server.client_port):
+        if server.process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError("%s did not start:\n%s" % (command, "".join(server.get_logs())))
+        time.sleep(0.02)
+
+
+def _start(cluster):
+    # The harness sleeps two seconds here; _run has already waited for the port.
+    for server in cluster:
+        server.run()
+
+
+common.ManagedZooKeeper.run = _run
+common.ZookeeperCluster.start = _start
+common.ZookeeperCluster.perform_ssl_certs_generation = lambda self: None
+
+
+def _name(item):
+    """test_lock.py::KazooLockTests::test_lock: without what depends on where kazoo is installed."""
+    return item.nodeid.rpartition("kazoo/tests/")[2]
+
+
+def _read_expected(path):
+    """Section heading -> set of test names."""
+    sections = collections.OrderedDict()
+    names = None
+    with open(path) as lines:
+        for line in lines:
+            line = line.strip()
+            if line.startswith("[") and line.endswith("]"):
+                names = sections.setdefault(line[1:-1], set())
+            elif line and not line.startswith("#"):
+                names.add(line)
+    return sections
+
+
+# Classes that mostly sleep, in tests' worth of time.
+_SLEEPY = {
+    "test_partitioner.py::KazooPartitionerTests": 200,
+    "test_selectors_select.py::SelectTestCase": 120,
+    "test_watchers.py::KazooChildrenWatcherTests": 160,
+}
+
+
+def _shard(items):
+    """Whole classes, as each starts its server, dealt so that the parts take about as long."""
+    index, count = (int(part) for part in os.environ.get("ZABRA_KAZOO_SHARD", "0/1").split("/"))
+    classes = collections.Counter(_name(item).rpartition("::")[0] for item in items)
+    classes.update({name: extra for name, extra in _SLEEPY.items() if name in classes})
+    parts = [set() for _ in range(count)]
+    sizes = [0] * count
+    for name, size in sorted(classes.items(), key=lambda entry: (-entry[1], entry[0])):
+        smallest = sizes.index(min(sizes))
+        parts[smallest].add(name)
+        sizes[smallest] += size
+    return [item for item in items if _name(item).rpartition("::")[0] in parts[index]]
+
+
+class _Gate:
+    """Selects the required tests and lets none of them go missing unnoticed."""
+
+    def __init__(self, expected):
+        self.expected = expected
+        self.problems = []
+
+    def pytest_collection_modifyitems(self, config, items):
+        required = self.expected.get(REQUIRED, set())
+        known = set().union(*self.expected.values())
+        collected = {_name(item) for item in items}
+        for section in self.expected:
+            if section != REQUIRED and not section.startswith(NOT_RUN):
+                self.problems.append("expected.txt: unknown section [%s]" % section)
+        if config.getoption("keyword") == "" and not config.getoption("deselect"):
+            self.problems += ["in expected.txt but not in kazoo: " + n for n in sorted(known - collected)]
+        self.problems += ["in kazoo but not in expected.txt: " + n for n in sorted(collected - known)]
+        chosen = _shard([item for item in items if _name(item) in required])
+        picked = set(chosen)
+        config.hook.pytest_deselected(items=[item for item in items if item not in picked])
+        items[:] = chosen
+
+    def pytest_runtest_logreport(self, report):
+        if report.skipped:
+            self.problems.append("required but skipped itself: " + report.nodeid)
+
+    def pytest_sessionfinish(self, session):
+        if self.problems and session.exitstatus == 0:
+            session.exitstatus = 1
+
+    def pytest_terminal_summary(self, terminalreporter):
+        for problem in self.problems:
+            terminalreporter.write_line("FAILED " + problem)
+
+
+def pytest_configure(config):
+    path = os.environ.get("ZABRA_KAZOO_EXPECTED")
+    if path:
+        config.pluginmanager.register(_Gate(_read_expected(path)), "zabra-gate")

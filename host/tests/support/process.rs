@@ -1,0 +1,221 @@
+//! Servers as processes of their own: ours, or Apache ZooKeeper.
+
+use core::fmt::Write as _;
+use core::net::{Ipv4Addr, SocketAddr};
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Instant;
+use std::{env, process};
+
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Whose server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Apache,
+    Zabra,
+}
+
+impl Kind {
+    fn command(self, config: &Path) -> Command {
+        // With the baseline, Apache ZooKeeper stands in for us: it shows what a test demands.
+        if self == Self::Apache || env::var_os("ZABRA_BASELINE").is_some() {
+            let mut command = Command::new(peer("apache-zookeeper"));
+            command.arg("server").arg(config);
+            return command;
+        }
+        let binary = env::var_os("ZABRA_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_zabra").into());
+        let mut command = Command::new(binary);
+        command.args(["server", "--config"]).arg(config);
+        command
+    }
+}
+
+/// A file in `host/tests/peers`.
+pub(crate) fn peer(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/peers")
+        .join(name)
+}
+
+/// A directory that is gone when the test has passed, and stays to be looked at when it has not.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new(test: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{test}-{}-{number}", process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("left for you to look at: {}", self.0.display());
+        } else {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+/// Copies a data directory, as an operator would.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A server that runs until it is stopped, killed or dropped.
+pub(crate) struct Server {
+    process: Child,
+    /// Where clients connect.
+    pub(crate) address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts a standalone server on `home/data` with these lines added to its zoo.cfg, and waits until it serves.
+    pub(crate) fn start(kind: Kind, home: &Path, options: &[&str]) -> Self {
+        let address = free_address();
+        let data = home.join("data");
+        fs::create_dir_all(&data).unwrap();
+        let mut text = String::new();
+        writeln!(text, "tickTime=2000\ndataDir={}", data.display()).unwrap();
+        writeln!(
+            text,
+            "clientPort={}\nclientPortAddress=127.0.0.1",
+            address.port()
+        )
+        .unwrap();
+        writeln!(text, "admin.enableServer=false\n4lw.commands.whitelist=*").unwrap();
+        for option in options {
+            writeln!(text, "{option}").unwrap();
+        }
+        let config = home.join("zoo.cfg");
+        fs::write(&config, text).unwrap();
+        let log = home.join(format!("{kind:?}-{}.log", address.port()));
+        let output = File::create(&log).unwrap();
+        let process = kind
+            .command(&config)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        let mut server = Self {
+            process,
+            address,
+            log,
+        };
+        server.wait_until_serving();
+        server
+    }
+
+    fn wait_until_serving(&mut self) {
+        let end = Instant::now() + START_TIME_MAX;
+        loop {
+            let ended = self.process.try_wait().unwrap();
+            assert!(
+                ended.is_none(),
+                "the server ended with {ended:?}:\n{}",
+                self.log()
+            );
+            let serving = TcpStream::connect(self.address).is_ok()
+                && super::wire::word(self.address, "srvr").is_ok_and(|text| text.contains("Zxid:"));
+            if serving {
+                return;
+            }
+            assert!(
+                Instant::now() < end,
+                "the server does not serve:\n{}",
+                self.log()
+            );
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Everything it has logged.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// The zxid of the last transaction it knows.
+    pub(crate) fn zxid(&self) -> i64 {
+        let answer = super::wire::word(self.address, "srvr").unwrap();
+        let zxid = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("Zxid: 0x"))
+            .unwrap();
+        i64::from_str_radix(zxid, 16).unwrap()
+    }
+
+    /// Like a power cut for the process: nothing is said, nothing is flushed.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Asks it to end, as a service manager does, and waits for it.
+    pub(crate) fn stop(mut self) {
+        let pid = self.process.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let end = Instant::now() + STOP_TIME_MAX;
+        while self.process.try_wait().unwrap().is_none() {
+            assert!(
+                Instant::now() < end,
+                "the server does not stop:\n{}",
+                self.log()
+            );
+            thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// An address that nobody listens on, outside the range from which the kernel takes ports for connections.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let offset = process::id()
+            .wrapping_mul(37)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + offset % 10_000).expect("below 20,000");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}

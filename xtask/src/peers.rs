@@ -1,0 +1,218 @@
+//! Other people's clients and servers against ours.
+
+use core::time::Duration;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::Instant;
+
+use crate::report::Outcome;
+use crate::rust;
+use crate::setup::{self, C_CLIENT_HEADER, ZOOKEEPER_JAR};
+use crate::workspace::{Workspace, on_path, run};
+
+/// kazoo's tests mostly wait, so two at once take half the time even on a small machine.
+const KAZOO_SHARDS: usize = 2;
+const KAZOO_TIME_MAX: Duration = Duration::from_secs(20 * 60);
+const KAZOO_TEST_SECONDS_MAX: &str = "120";
+const POLL: Duration = Duration::from_millis(100);
+
+pub(crate) fn c(workspace: &Workspace) -> crate::Result {
+    if !on_path("cc") {
+        return skipped("no C compiler (`apt-get install gcc libc6-dev`)");
+    }
+    if !Path::new(C_CLIENT_HEADER).exists() {
+        return skipped("no C client (`apt-get install libzookeeper-mt-dev`)");
+    }
+    rust_peers(workspace, "c_client::")
+}
+
+pub(crate) fn java(workspace: &Workspace) -> crate::Result {
+    if let Some(why) = no_java() {
+        return skipped(why);
+    }
+    rust_peers(workspace, "java::")
+}
+
+pub(crate) fn zkcli(workspace: &Workspace) -> crate::Result {
+    if let Some(why) = no_java() {
+        return skipped(why);
+    }
+    rust_peers(workspace, "zkcli::")
+}
+
+pub(crate) fn kazoo(workspace: &Workspace) -> crate::Result {
+    let Some(python) = setup::python_ready(workspace) else {
+        return skipped("kazoo is not installed (`cargo xtask setup`)");
+    };
+    if workspace.baseline && no_java().is_some() {
+        return skipped("no Apache ZooKeeper for --baseline");
+    }
+    build_server(workspace)?;
+    let mut shards = Vec::new();
+    for index in 0..KAZOO_SHARDS {
+        shards.push(Shard::start(workspace, &python, index)?);
+    }
+    let end = Instant::now() + KAZOO_TIME_MAX;
+    let results: Vec<_> = shards.into_iter().map(|shard| shard.finish(end)).collect();
+    let failed = results
+        .into_iter()
+        .filter_map(Result::err)
+        .collect::<Vec<_>>();
+    if failed.is_empty() {
+        Ok(Outcome::Passed)
+    } else {
+        Err(failed.join("; "))
+    }
+}
+
+/// One pytest process with its part of the suite, and its own server.
+struct Shard {
+    process: Child,
+    log: std::path::PathBuf,
+    index: usize,
+}
+
+impl Shard {
+    fn start(workspace: &Workspace, python: &Path, index: usize) -> Result<Self, String> {
+        let log = workspace.peers_target().join(format!("kazoo-{index}.log"));
+        let output = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+        let errors = output.try_clone().map_err(|error| error.to_string())?;
+        let plugin = workspace.peers().join("kazoo");
+        let mut command = Command::new(python);
+        command
+            .args([
+                "-m",
+                "pytest",
+                "-p",
+                "zabra_kazoo",
+                "--pyargs",
+                "kazoo.tests",
+                "-q",
+                "--tb=short",
+            ])
+            .args([
+                "-p",
+                "no:cacheprovider",
+                "-W",
+                "ignore",
+                "-rfE",
+                "--durations=15",
+            ])
+            .args(["--timeout", KAZOO_TEST_SECONDS_MAX])
+            .current_dir(workspace.peers_target())
+            .env("PYTHONPATH", &plugin)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("ZABRA_KAZOO_EXPECTED", plugin.join("expected.txt"))
+            .env("ZABRA_KAZOO_SERVER", server_command(workspace))
+            .env("ZABRA_KAZOO_SHARD", format!("{index}/{KAZOO_SHARDS}"))
+            .stdout(output)
+            .stderr(errors);
+        eprintln!(
+            "kazoo {}/{KAZOO_SHARDS}: log in {}",
+            index + 1,
+            log.display()
+        );
+        let process = command
+            .spawn()
+            .map_err(|error| format!("{}: {error}", python.display()))?;
+        Ok(Self {
+            process,
+            log,
+            index,
+        })
+    }
+
+    fn finish(mut self, end: Instant) -> Result<(), String> {
+        let status = loop {
+            if let Some(status) = self.process.try_wait().map_err(|error| error.to_string())? {
+                break status;
+            }
+            if Instant::now() > end {
+                let _ = self.process.kill();
+            }
+            thread::sleep(POLL);
+        };
+        let mut log = String::new();
+        File::open(&self.log)
+            .and_then(|mut file| file.read_to_string(&mut log))
+            .map_err(|error| format!("{}: {error}", self.log.display()))?;
+        let wrong = |line: &&str| {
+            line.starts_with("FAILED ") || line.starts_with("ERROR ") && line.contains("::")
+        };
+        let summary = log
+            .lines()
+            .rfind(|line| line.contains(" passed") || line.contains(" failed"));
+        for line in log.lines().filter(wrong).chain(summary) {
+            eprintln!("kazoo {}/{KAZOO_SHARDS}: {line}", self.index + 1);
+        }
+        if status.success() {
+            return Ok(());
+        }
+        let count = log.lines().filter(wrong).count();
+        Err(format!(
+            "kazoo: {count} wrong, {status}, see {}",
+            self.log.display()
+        ))
+    }
+}
+
+/// The command that starts a server, as a JSON list; the plugin appends the zoo.cfg.
+fn server_command(workspace: &Workspace) -> String {
+    let words = if workspace.baseline {
+        vec![
+            workspace
+                .peers()
+                .join("apache-zookeeper")
+                .display()
+                .to_string(),
+            "server".into(),
+        ]
+    } else {
+        vec![
+            workspace.server().display().to_string(),
+            "server".into(),
+            "--config".into(),
+        ]
+    };
+    let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
+    format!("[{}]", quoted.join(","))
+}
+
+/// The Rust tests in `host/tests/peers`, which a plain `cargo test` leaves out.
+fn rust_peers(workspace: &Workspace, filter: &str) -> crate::Result {
+    build_server(workspace)?;
+    // The feature set of the whole workspace, as everywhere, or dependencies would be built again.
+    let mut command =
+        workspace.cargo(&["test", "--workspace", "--locked", "--test", "peers", "--"]);
+    command.arg(filter).env("ZABRA_BIN", workspace.server());
+    if workspace.baseline {
+        command.env("ZABRA_BASELINE", "1");
+    }
+    run(&mut command)?;
+    Ok(Outcome::Passed)
+}
+
+fn build_server(workspace: &Workspace) -> Result<(), String> {
+    fs::create_dir_all(workspace.peers_target()).map_err(|error| error.to_string())?;
+    if workspace.quick || workspace.baseline {
+        return Ok(());
+    }
+    rust::build(workspace).map(|_| ())
+}
+
+fn no_java() -> Option<&'static str> {
+    if !on_path("java") {
+        Some("no Java (`apt-get install default-jre-headless`)")
+    } else if !Path::new(ZOOKEEPER_JAR).exists() {
+        Some("no Apache ZooKeeper (`apt-get install zookeeper`)")
+    } else {
+        None
+    }
+}
+
+fn skipped(why: &str) -> crate::Result {
+    Ok(Outcome::Skipped(why.to_owned()))
+}

@@ -1,0 +1,112 @@
+//! Installs what the tests need and a fresh machine lacks. Nothing here fails: a step whose peer is still
+//! missing says so itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::report::Outcome;
+use crate::wasm;
+use crate::workspace::{Workspace, ask, on_path, run};
+
+pub(crate) const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
+pub(crate) const C_CLIENT_HEADER: &str = "/usr/include/zookeeper/zookeeper.h";
+
+pub(crate) fn step(workspace: &Workspace) -> crate::Result {
+    let packages = missing_packages(workspace);
+    if !packages.is_empty() {
+        install(&packages);
+    }
+    if let Err(message) = python(workspace) {
+        eprintln!("no Python environment: {message}");
+    }
+    Ok(Outcome::Passed)
+}
+
+fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    if !Path::new(ZOOKEEPER_JAR).exists() {
+        packages.push("zookeeper");
+    }
+    if !on_path("java") {
+        packages.push("default-jre-headless");
+    }
+    if !Path::new(C_CLIENT_HEADER).exists() {
+        packages.push("libzookeeper-mt-dev");
+    }
+    if !on_path("cc") {
+        packages.extend(["gcc", "libc6-dev"]);
+    }
+    if ask(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_none() {
+        packages.extend(["python3", "python3-venv"]);
+    }
+    if !wasm::available(workspace) {
+        packages.extend(["rustc-web", "cargo-web", "rust-web-src"]);
+    }
+    packages
+}
+
+fn install(packages: &[&str]) {
+    let root = ask(Command::new("id").arg("-u")).is_some_and(|id| id == "0");
+    if !root || !on_path("apt-get") {
+        eprintln!(
+            "missing, and skipped unless you install them: {}",
+            packages.join(" ")
+        );
+        return;
+    }
+    let update = run(Command::new("apt-get").arg("update"));
+    let mut install = Command::new("apt-get");
+    install
+        .args(["install", "-y", "--no-install-recommends"])
+        .args(packages);
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    if let Err(message) = update.and_then(|()| run(&mut install)) {
+        eprintln!("{message}; the steps that need these packages are skipped");
+    }
+}
+
+/// The interpreter that kazoo is installed for, if [`python`] has succeeded.
+pub(crate) fn python_ready(workspace: &Workspace) -> Option<PathBuf> {
+    let wanted = fs::read(requirements(workspace)).ok()?;
+    (fs::read(marker(workspace)).ok()? == wanted).then(|| interpreter(workspace))
+}
+
+fn python(workspace: &Workspace) -> Result<(), String> {
+    if python_ready(workspace).is_some() {
+        return Ok(());
+    }
+    let environment = environment(workspace);
+    run(Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(&environment))?;
+    let mut pip = Command::new(interpreter(workspace));
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--requirement",
+    ]);
+    run(pip.arg(requirements(workspace)))?;
+    // Last, so that an installation that was cut short is done again.
+    fs::copy(requirements(workspace), marker(workspace)).map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+fn environment(workspace: &Workspace) -> PathBuf {
+    workspace.peers_target().join("python")
+}
+
+fn interpreter(workspace: &Workspace) -> PathBuf {
+    environment(workspace).join("bin/python")
+}
+
+fn requirements(workspace: &Workspace) -> PathBuf {
+    workspace.peers().join("kazoo/requirements.txt")
+}
+
+fn marker(workspace: &Workspace) -> PathBuf {
+    environment(workspace).join("requirements-installed.txt")
+}
