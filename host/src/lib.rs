@@ -7,5 +7,6 @@ pub mod host_facts;
 pub mod logging;
 pub mod net;
 pub mod server;
+pub mod store;
 
 pub use error::Error;

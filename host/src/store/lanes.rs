@@ -1,0 +1,281 @@
+//! The two threads that write: one the log, one snapshots.
+//!
+//! The log's lane takes all that is waiting, writes it, syncs once and reports once: the slower the disk, the
+//! larger the batch. Snapshots have a lane of their own, so that none of them ever delays a transaction.
+
+use core::num::NonZeroU32;
+use core::panic::AssertUnwindSafe;
+use std::io;
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use zabra_core::ids::{Seq, Zxid};
+use zabra_core::server::io::{Input, SnapshotOp, StoreOp, Summary};
+use zabra_core::store::log::{LogOptions, LogStore};
+use zabra_core::store::names::Compression;
+use zabra_core::store::purge::{Plan, purge};
+use zabra_core::store::snapshot::SnapshotStore;
+
+use super::compress::Compressor;
+use super::{Directories, Error, FsDisk};
+
+/// How many operations may share a sync: the last to come must not delay the first to be confirmed.
+///
+/// Source: ZooKeeper `SyncRequestProcessor`, `zookeeper.maxBatchSize`.
+const OPS_PER_SYNC_MAX: usize = 1000;
+
+/// How a server writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneOptions {
+    /// How log files are laid out.
+    pub log: LogOptions,
+    /// `snapshot.compression.method`.
+    pub compression: Compression,
+    /// How many snapshots to keep, with their logs, whenever one more is durable; `None` is all.
+    /// `autopurge.snapRetainCount`, for which ZooKeeper's minimum is 3.
+    pub retain: Option<NonZeroU32>,
+}
+
+/// What the lanes tell their host.
+#[derive(Debug)]
+pub enum Report {
+    /// An input for the machine.
+    Input(Input),
+    /// The log cannot be written any more: the server must stop. The last report of its lane.
+    LogFailed(Error),
+    /// A snapshot could not be written (the machine is told too), or old files not be purged.
+    SnapshotTrouble(Error),
+    /// These files were needed no more, and are gone.
+    Purged(Plan),
+}
+
+/// The two threads. Dropped, they finish what they were given, unattended.
+#[derive(Debug)]
+pub struct Lanes {
+    log: Sender<(Seq, StoreOp)>,
+    snapshots: Sender<SnapshotOp>,
+    threads: [JoinHandle<()>; 2],
+    fsync_ms: Arc<Mutex<Summary>>,
+}
+
+impl Lanes {
+    /// Starts the threads, to go on after `last`, the last transaction that recovery found.
+    ///
+    /// Both call `report` (each its own clone), which must not block for long.
+    ///
+    /// # Errors
+    /// A thread cannot be started, or an unfinished snapshot not be removed.
+    pub fn start<F>(
+        directories: &Directories,
+        last: Zxid,
+        options: LaneOptions,
+        report: F,
+    ) -> Result<Self, Error>
+    where
+        F: FnMut(Report) + Clone + Send + 'static,
+    {
+        let fsync_ms = Arc::new(Mutex::new(Summary::default()));
+        let logs = directories.logs().timed(Arc::clone(&fsync_ms));
+        let mut snapshots = SnapshotStore::new(directories.snapshots());
+        snapshots.remove_unfinished()?;
+
+        let path = logs.path().to_owned();
+        let snapshot_lane = SnapshotLane {
+            store: snapshots,
+            logs: directories.logs(),
+            options,
+            current: None,
+            compressed: Vec::new(),
+            report: report.clone(),
+        };
+        let (log, log_ops) = mpsc::channel();
+        let (snapshots, snapshot_ops) = mpsc::channel();
+        let store = LogStore::new(logs, options.log, last);
+        let spawn = |name: &str, lane: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.to_owned()).spawn(lane);
+            thread.map_err(|source| Error::new(&path, "start a thread", source))
+        };
+        let log_path = path.clone();
+        let log_lane = Box::new(move || run_log(store, &log_ops, &log_path, report));
+        let threads = [
+            spawn("zabra-log", log_lane)?,
+            spawn(
+                "zabra-snapshot",
+                Box::new(move || snapshot_lane.run(&snapshot_ops)),
+            )?,
+        ];
+        Ok(Self {
+            log,
+            snapshots,
+            threads,
+            fsync_ms,
+        })
+    }
+
+    /// Gives the log's lane its next operation.
+    pub fn store(&self, seq: Seq, op: StoreOp) {
+        // A lane that is gone has reported why.
+        let _ = self.log.send((seq, op));
+    }
+
+    /// Gives the snapshots' lane its next operation.
+    pub fn snapshot(&self, op: SnapshotOp) {
+        let _ = self.snapshots.send(op);
+    }
+
+    /// How long the log's syncs took so far.
+    #[must_use]
+    pub fn fsync_ms(&self) -> Summary {
+        *self.fsync_ms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until everything given is done and reported, and the log's file is finished.
+    pub fn close(self) {
+        let Self {
+            log,
+            snapshots,
+            threads,
+            fsync_ms: _,
+        } = self;
+        drop((log, snapshots));
+        for thread in threads {
+            // What a lane could not do, it has reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Writes the log until there will be no more operations; every end but that is reported.
+fn run_log(
+    store: LogStore<FsDisk>,
+    ops: &Receiver<(Seq, StoreOp)>,
+    path: &Path,
+    mut report: impl FnMut(Report),
+) {
+    let run = AssertUnwindSafe(|| write_log(store, ops, &mut report));
+    let ended = catch_unwind(run).unwrap_or_else(|_| {
+        let source = io::Error::other("the thread panicked, see its message on standard error");
+        Err(Error::new(path, "write the log", source))
+    });
+    if let Err(error) = ended {
+        report(Report::LogFailed(error));
+    }
+}
+
+fn write_log(
+    mut store: LogStore<FsDisk>,
+    ops: &Receiver<(Seq, StoreOp)>,
+    report: &mut impl FnMut(Report),
+) -> Result<(), Error> {
+    while let Ok(first) = ops.recv() {
+        let mut upto = first.0;
+        let waiting = ops.try_iter().take(OPS_PER_SYNC_MAX - 1);
+        for (seq, op) in core::iter::once(first).chain(waiting) {
+            match op {
+                StoreOp::Append { zxid, txn } => store.append(zxid, &txn)?,
+                StoreOp::Roll => store.roll()?,
+            }
+            upto = seq;
+        }
+        store.sync()?;
+        report(Report::Input(Input::Stored { upto }));
+    }
+    store.close()
+}
+
+struct SnapshotLane<F> {
+    store: SnapshotStore<FsDisk>,
+    logs: FsDisk,
+    options: LaneOptions,
+    /// What is being written; `None` also after a failure, until the next begins.
+    current: Option<(Zxid, Compressor)>,
+    compressed: Vec<u8>,
+    report: F,
+}
+
+impl<F: FnMut(Report)> SnapshotLane<F> {
+    fn run(mut self, ops: &Receiver<SnapshotOp>) {
+        while let Ok(op) = ops.recv() {
+            match op {
+                SnapshotOp::Begin { zxid } => {
+                    self.current = Some((zxid, Compressor::new(self.options.compression)));
+                    let begun = self.store.begin(zxid, self.options.compression);
+                    self.give_up_if_failed(begun);
+                }
+                SnapshotOp::Chunk(bytes) => self.chunk(&bytes),
+                SnapshotOp::End => self.end(),
+            }
+        }
+        self.store.abandon();
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) {
+        let Some((_, compressor)) = &mut self.current else {
+            return;
+        };
+        self.compressed.clear();
+        let compressed = compressor.write(bytes, &mut self.compressed);
+        let written = self.write_compressed(compressed);
+        if self.give_up_if_failed(written) {
+            (self.report)(Report::Input(Input::SnapshotWritten(bytes.len())));
+        }
+    }
+
+    fn end(&mut self) {
+        let Some((zxid, compressor)) = self.current.take() else {
+            return;
+        };
+        self.compressed.clear();
+        let compressed = compressor.finish(&mut self.compressed);
+        let ended = self
+            .write_compressed(compressed)
+            .and_then(|()| self.store.end());
+        if let Err(error) = ended {
+            self.failed(zxid, error);
+            return;
+        }
+        (self.report)(Report::Input(Input::SnapshotStored { zxid }));
+        self.purge();
+    }
+
+    fn write_compressed(&mut self, compressed: io::Result<()>) -> Result<(), Error> {
+        compressed.map_err(|source| {
+            let directory = self.store.disk().path();
+            Error::new(directory, "compress a snapshot", source)
+        })?;
+        self.store.chunk(&self.compressed)
+    }
+
+    /// Returns whether nothing failed.
+    fn give_up_if_failed(&mut self, result: Result<(), Error>) -> bool {
+        match (result, &self.current) {
+            (Err(error), Some((zxid, _))) => {
+                self.failed(*zxid, error);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    fn failed(&mut self, zxid: Zxid, error: Error) {
+        self.current = None;
+        self.store.abandon();
+        (self.report)(Report::SnapshotTrouble(error));
+        (self.report)(Report::Input(Input::SnapshotFailed { zxid }));
+    }
+
+    fn purge(&mut self) {
+        let Some(retain) = self.options.retain else {
+            return;
+        };
+        let purged = purge(&mut self.logs, self.store.disk(), retain);
+        match purged {
+            Ok(plan) if plan == Plan::default() => {}
+            Ok(plan) => (self.report)(Report::Purged(plan)),
+            Err(error) => (self.report)(Report::SnapshotTrouble(error)),
+        }
+    }
+}

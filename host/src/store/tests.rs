@@ -1,0 +1,465 @@
+//! The store on real files.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops where its expectation fails"
+)]
+
+use core::num::NonZeroU32;
+use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicU32, Ordering};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use zabra_core::ids::{Seq, Zxid};
+use zabra_core::server::io::{Input, SnapshotOp, StoreOp};
+use zabra_core::store::Restore;
+use zabra_core::store::disk::Disk;
+use zabra_core::store::log::LogOptions;
+use zabra_core::store::names::Compression;
+use zabra_core::store::recovery::{Recovered, recover};
+
+use super::*;
+
+/// A directory of its own for one test, removed at its end.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("zabra-store-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn open(&self) -> Directories {
+        Directories::open(&self.0, &self.0, Autocreate::Yes).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = self.open().snapshots().list().unwrap();
+        let names = entries.into_iter().map(|entry| entry.name);
+        let mut names: Vec<String> = names.filter(|name| name != "zabra.lock").collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Accepts a snapshot that begins as ZooKeeper's do, and counts.
+#[derive(Debug, Default)]
+struct Recorder {
+    snapshot: Vec<u8>,
+    txns: Vec<Vec<u8>>,
+}
+
+impl Restore for Recorder {
+    type Error = &'static str;
+
+    fn snapshot_begin(&mut self, _: Zxid) {
+        *self = Self::default();
+    }
+
+    fn snapshot_chunk(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        self.snapshot.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn snapshot_end(&mut self) -> Result<(), &'static str> {
+        let whole = self.snapshot.starts_with(b"ZKSN") && self.snapshot.ends_with(b"\0\0\0\x01/");
+        whole.then_some(()).ok_or("not a snapshot")
+    }
+
+    fn txn(&mut self, payload: &[u8]) -> Result<(), &'static str> {
+        self.txns.push(payload.to_vec());
+        Ok(())
+    }
+}
+
+fn recovered(directories: &Directories) -> (Recovered, Recorder) {
+    let mut restored = Recorder::default();
+    let recovered = recover(
+        &mut directories.logs(),
+        &mut directories.snapshots(),
+        &mut restored,
+    );
+    (recovered.unwrap(), restored)
+}
+
+fn txn(zxid: i64) -> Bytes {
+    let mut payload = vec![7; 100];
+    payload[12..20].copy_from_slice(&zxid.to_be_bytes());
+    Bytes::from(payload)
+}
+
+fn append(zxid: i64) -> StoreOp {
+    StoreOp::Append {
+        zxid: Zxid(zxid),
+        txn: txn(zxid),
+    }
+}
+
+/// A snapshot's content that compresses, but not to nothing.
+fn snapshot() -> Vec<u8> {
+    let mut content = b"ZKSN".to_vec();
+    for word in 0..50_000_u32 {
+        content.extend_from_slice(&(word.wrapping_mul(2_654_435_761) >> 20).to_be_bytes());
+    }
+    content.extend_from_slice(b"\0\0\0\x01/");
+    content
+}
+
+/// Starts lanes that report to a channel.
+fn lanes(
+    directories: &Directories,
+    last: i64,
+    options: LaneOptions,
+) -> (Lanes, mpsc::Receiver<Report>) {
+    let (sender, reports) = mpsc::channel();
+    let report = move |report| sender.send(report).unwrap_or_default();
+    let lanes = Lanes::start(directories, Zxid(last), options, report).unwrap();
+    (lanes, reports)
+}
+
+fn write_snapshot(lanes: &Lanes, zxid: i64) {
+    lanes.snapshot(SnapshotOp::Begin { zxid: Zxid(zxid) });
+    for chunk in snapshot().chunks(70_000) {
+        lanes.snapshot(SnapshotOp::Chunk(Bytes::copy_from_slice(chunk)));
+    }
+    lanes.snapshot(SnapshotOp::End);
+}
+
+fn golden(under: &str) -> PathBuf {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core");
+    core.join("tests/golden").join(under)
+}
+
+#[test]
+fn what_was_stored_is_recovered() {
+    let temporary = Temporary::new();
+    for start in 0..3 {
+        let directories = temporary.open();
+        let (found, restored) = recovered(&directories);
+        assert_eq!(found.last, Zxid(start * 500));
+        let zxids = (1..=found.last.0).map(txn);
+        assert!(restored.txns.into_iter().map(Bytes::from).eq(zxids));
+
+        let (lanes, reports) = lanes(&directories, found.last.0, LaneOptions::default());
+        for (seq, zxid) in (1..).zip(found.last.0 + 1..=found.last.0 + 500) {
+            lanes.store(Seq(seq), append(zxid));
+        }
+        lanes.store(Seq(501), StoreOp::Roll);
+        let mut confirmed = Seq(0);
+        while confirmed < Seq(501) {
+            let report = reports.recv().unwrap();
+            let Report::Input(Input::Stored { upto }) = report else {
+                panic!("expected Stored, got {report:?}");
+            };
+            assert!(upto > confirmed);
+            confirmed = upto;
+        }
+        assert!(lanes.fsync_ms().count >= 2);
+        lanes.close();
+        assert!(reports.recv().is_err(), "nothing else is reported");
+    }
+    assert_eq!(temporary.names(), ["log.1", "log.1f5", "log.3e9"]);
+}
+
+#[test]
+fn snapshots_are_written_and_read_in_every_compression() {
+    for compression in [Compression::None, Compression::Gzip, Compression::Snappy] {
+        let temporary = Temporary::new();
+        let directories = temporary.open();
+        let options = LaneOptions {
+            compression,
+            ..LaneOptions::default()
+        };
+        fs::write(
+            directories.snapshots().path().join("tmp-snapshot.3"),
+            b"left",
+        )
+        .unwrap();
+        let (lanes, reports) = lanes(&directories, 0, options);
+        write_snapshot(&lanes, 5);
+        lanes.close();
+
+        let written: Vec<Report> = reports.iter().collect();
+        let bytes = written.iter().map(|report| {
+            if let Report::Input(Input::SnapshotWritten(bytes)) = report {
+                return *bytes;
+            }
+            0
+        });
+        assert_eq!(bytes.sum::<usize>(), snapshot().len());
+        let last = written.last();
+        assert!(matches!(
+            last,
+            Some(Report::Input(Input::SnapshotStored { zxid: Zxid(5) }))
+        ));
+        let (found, restored) = recovered(&directories);
+        assert_eq!(found.snapshot, Some(Zxid(5)));
+        assert!(restored.snapshot == snapshot(), "{compression:?}");
+        let name = zabra_core::store::names::snapshot(Zxid(5), compression);
+        drop(directories);
+        assert_eq!(temporary.names(), [name]);
+    }
+}
+
+#[test]
+fn zookeepers_compressed_snapshots_are_read() {
+    for (under, snapshot, last) in [
+        ("data/standalone-3.8.0-gz", 0x29, 0x31),
+        ("data/standalone-3.8.0-snappy", 0x23, 0x31),
+    ] {
+        let mut disk = FsDisk::unlocked(golden(under));
+        for entry in disk.list().unwrap() {
+            let mut content = Vec::new();
+            let mut sink = |bytes: &[u8]| {
+                content.extend_from_slice(bytes);
+                ControlFlow::Continue(())
+            };
+            disk.read(&entry.name, 0, &mut sink).unwrap();
+            assert!(content.starts_with(b"ZKSN") || content.starts_with(b"ZKLG"));
+        }
+        let mut restored = Recorder::default();
+        let found = recover(&mut disk.clone(), &mut disk, &mut restored).unwrap();
+        assert_eq!(
+            (found.snapshot, found.last),
+            (Some(Zxid(snapshot)), Zxid(last)),
+            "{under}"
+        );
+        assert_eq!(found.notes, [], "{under}");
+    }
+}
+
+#[test]
+fn a_damaged_compressed_snapshot_gives_way_to_an_older_one() {
+    for (under, newest, older) in [
+        ("data/standalone-3.8.0-gz", "snapshot.29.gz", 0x1f),
+        ("data/standalone-3.8.0-snappy", "snapshot.23.snappy", 0x1a),
+    ] {
+        let temporary = Temporary::new();
+        let directories = temporary.open();
+        let target = directories.snapshots().path().to_owned();
+        for entry in fs::read_dir(golden(under)).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
+        }
+        let whole = fs::read(target.join(newest)).unwrap();
+        fs::write(target.join(newest), &whole[..whole.len() - 3]).unwrap();
+
+        let (found, _) = recovered(&directories);
+
+        assert_eq!(
+            (found.snapshot, found.last),
+            (Some(Zxid(older)), Zxid(0x31))
+        );
+        let note = found.notes[0].to_string();
+        assert!(note.contains(newest), "{note}");
+    }
+}
+
+#[test]
+fn old_snapshots_and_logs_are_purged() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let options = LaneOptions {
+        retain: NonZeroU32::new(3),
+        ..LaneOptions::default()
+    };
+    let (lanes, reports) = lanes(&directories, 0, options);
+    for zxid in 1..=5_i64 {
+        lanes.store(Seq(zxid.cast_unsigned() * 2), append(zxid));
+        lanes.store(Seq(zxid.cast_unsigned() * 2 + 1), StoreOp::Roll);
+        while !matches!(reports.recv().unwrap(), Report::Input(Input::Stored { upto })
+            if upto == Seq(zxid.cast_unsigned() * 2 + 1))
+        {}
+        write_snapshot(&lanes, zxid);
+        while !matches!(
+            reports.recv().unwrap(),
+            Report::Input(Input::SnapshotStored { .. })
+        ) {}
+    }
+    lanes.close();
+    let expected = [
+        "log.3",
+        "log.4",
+        "log.5",
+        "snapshot.3",
+        "snapshot.4",
+        "snapshot.5",
+    ];
+    drop(directories);
+    assert_eq!(temporary.names(), expected);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_reported_once() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let (lanes, reports) = lanes(&directories, 0, LaneOptions::default());
+    fs::create_dir(directories.logs().path().join("log.1")).unwrap();
+    for zxid in 1..=3_i64 {
+        lanes.store(Seq(zxid.cast_unsigned()), append(zxid));
+    }
+    let Report::LogFailed(error) = reports.recv().unwrap() else {
+        panic!("expected the failure");
+    };
+    let path = directories.logs().path().join("log.1");
+    assert_eq!(error.path(), path);
+    assert!(
+        error.to_string().contains("cannot create the file"),
+        "{error}"
+    );
+    lanes.close();
+    assert!(reports.recv().is_err());
+}
+
+#[test]
+fn a_panic_of_the_logs_lane_is_reported() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let (lanes, reports) = lanes(&directories, 9, LaneOptions::default());
+    lanes.store(Seq(1), append(9));
+    let report = reports.recv().unwrap();
+    assert!(matches!(&report, Report::LogFailed(error) if error.to_string().contains("panicked")));
+    lanes.close();
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_written_does_not_stop_the_next() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let (lanes, reports) = lanes(&directories, 0, LaneOptions::default());
+    let obstacle = directories.snapshots().path().join("tmp-snapshot.1");
+    fs::create_dir(&obstacle).unwrap();
+    write_snapshot(&lanes, 1);
+    assert!(matches!(
+        reports.recv().unwrap(),
+        Report::SnapshotTrouble(_)
+    ));
+    let failed = reports.recv().unwrap();
+    assert!(matches!(
+        failed,
+        Report::Input(Input::SnapshotFailed { zxid: Zxid(1) })
+    ));
+    fs::remove_dir(&obstacle).unwrap();
+    write_snapshot(&lanes, 2);
+    lanes.close();
+    let last = reports.iter().last();
+    assert!(matches!(
+        last,
+        Some(Report::Input(Input::SnapshotStored { zxid: Zxid(2) }))
+    ));
+}
+
+#[test]
+fn two_servers_never_share_a_directory() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let message = Directories::open(&temporary.0, &temporary.0, Autocreate::No)
+        .unwrap_err()
+        .to_string();
+    let process = format!("(process {})", std::process::id());
+    assert!(message.contains(&process), "{message}");
+    // The lock is held for as long as anything can write.
+    let disk = directories.logs();
+    drop(directories);
+    assert!(Directories::open(&temporary.0, &temporary.0, Autocreate::No).is_err());
+    drop(disk);
+    assert!(Directories::open(&temporary.0, &temporary.0, Autocreate::No).is_ok());
+}
+
+#[test]
+fn a_missing_directory_is_created_only_if_that_is_wanted() {
+    let temporary = Temporary::new();
+    let data = temporary.0.join("deep/data");
+    let message = Directories::open(&data, &data, Autocreate::No)
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("autocreate is false"), "{message}");
+    let logs = temporary.0.join("logs");
+    let directories = Directories::open(&data, &logs, Autocreate::Yes).unwrap();
+    assert!(
+        directories
+            .snapshots()
+            .path()
+            .ends_with("deep/data/version-2")
+    );
+    assert!(directories.logs().path().ends_with("logs/version-2"));
+}
+
+#[test]
+fn misplaced_files_are_refused() {
+    let temporary = Temporary::new();
+    let (data, logs) = (temporary.0.join("data"), temporary.0.join("logs"));
+    let open = || Directories::open(&data, &logs, Autocreate::Yes);
+    drop(open().unwrap());
+    for misplaced in [
+        data.join("version-2/log.1"),
+        logs.join("version-2/snapshot.0.gz"),
+    ] {
+        fs::write(&misplaced, b"").unwrap();
+        let error = open().unwrap_err();
+        assert_eq!(error.path(), misplaced.canonicalize().unwrap());
+        assert!(
+            error
+                .to_string()
+                .contains("correct the configuration, or move"),
+            "{error}"
+        );
+        fs::remove_file(&misplaced).unwrap();
+    }
+    open().unwrap();
+}
+
+#[test]
+fn numbers_are_zookeepers_files() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    assert_eq!(directories.accepted_epoch().unwrap(), None);
+    directories.set_accepted_epoch(12).unwrap();
+    directories.set_current_epoch(11).unwrap();
+    let path = directories.snapshots().path().to_owned();
+    assert_eq!(fs::read(path.join("acceptedEpoch")).unwrap(), b"12");
+    assert_eq!(directories.accepted_epoch().unwrap(), Some(12));
+    assert_eq!(directories.current_epoch().unwrap(), Some(11));
+
+    fs::write(temporary.0.join("myid"), "3\n").unwrap();
+    assert_eq!(directories.myid().unwrap(), Some(3));
+    directories.set_myid(4).unwrap();
+    assert_eq!(directories.myid().unwrap(), Some(4));
+    fs::write(temporary.0.join("myid"), "three").unwrap();
+    let message = directories.myid().unwrap_err().to_string();
+    assert!(
+        message.contains("expected a decimal number, found \"three\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn preallocated_zeros_are_on_the_disk_and_go_away() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let options = LaneOptions {
+        log: LogOptions::default(),
+        ..LaneOptions::default()
+    };
+    let (lanes, reports) = lanes(&directories, 0, options);
+    lanes.store(Seq(1), append(1));
+    reports.recv().unwrap();
+    assert_eq!(directories.logs().list().unwrap().len(), 2);
+    assert!(directories.logs().bytes().unwrap() > 1 << 20);
+    lanes.close();
+    assert!(directories.logs().bytes().unwrap() < 1000);
+}
