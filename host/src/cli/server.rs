@@ -9,14 +9,17 @@ use std::{
     process::ExitCode,
 };
 
+use core::future::{pending, poll_fn};
+use core::task::Poll;
+
 use clap::ValueEnum;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Level, error, info, warn};
 
 use super::USAGE;
 use crate::{
     config::{Flag, ServerConfig, Sources},
-    error::Error,
-    logging,
+    logging, server,
 };
 
 /// `zabra server [OPTIONS] [FILE]`.
@@ -102,7 +105,7 @@ pub(super) fn main(args: Args) -> ExitCode {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    match run(&config) {
+    match server::run(config, announce, stopped()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error}");
@@ -113,19 +116,6 @@ pub(super) fn main(args: Args) -> ExitCode {
             }
         }
     }
-}
-
-/// STAND-IN until `crate::server::run` exists, which takes its place here: it only listens, says so
-/// and stops. What it shows is the order of things: bind, then [`announce`], then serve.
-fn run(config: &ServerConfig) -> Result<(), Error> {
-    let mut bound = Vec::new();
-    for &address in config.listen.iter().filter(|address| address.is_ipv4()) {
-        let bind_error = |source| Error::Bind { address, source };
-        let listener = std::net::TcpListener::bind(address).map_err(bind_error)?;
-        bound.push(listener.local_addr().map_err(bind_error)?);
-    }
-    announce(config, &bound);
-    Ok(())
 }
 
 /// Tells the operator where the server listens, where its data is, and how to connect.
@@ -148,6 +138,28 @@ pub fn announce(config: &ServerConfig, bound: &[SocketAddr]) {
     if let Some(&first) = bound.first() {
         info!("connect with: zkCli.sh -server {}", reachable(first));
     }
+}
+
+/// Ready once the process is told to stop, by Ctrl-C or SIGTERM.
+async fn stopped() {
+    let signals = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+        warn!("signals cannot be heard: the server stops only when it is killed, which is safe");
+        return pending().await;
+    };
+    poll_fn(|cx| {
+        let interrupted = interrupt.poll_recv(cx).is_ready();
+        if interrupted || terminate.poll_recv(cx).is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    info!("stopping");
 }
 
 /// An address by which this machine reaches a listener.

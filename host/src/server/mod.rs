@@ -1,3 +1,8 @@
-//! The server: the core's machine with its driver.
+//! The server: the core's machine with its driver and its store.
+//!
+//! Start reading at [`run`].
 
 pub mod driver;
+mod run;
+
+pub use run::run;

@@ -22,7 +22,8 @@ use zabra_core::store::snapshot::SnapshotStore;
 use super::compress::Compressor;
 use super::{Directories, Error, FsDisk};
 
-/// How many operations may share a sync: the last to come must not delay the first to be confirmed.
+/// From how many operations on no more are collected for a sync: the last to come must not delay the first to
+/// be confirmed.
 ///
 /// Source: ZooKeeper `SyncRequestProcessor`, `zookeeper.maxBatchSize`.
 const OPS_PER_SYNC_MAX: usize = 1000;
@@ -55,7 +56,7 @@ pub enum Report {
 /// The two threads. Dropped, they finish what they were given, unattended.
 #[derive(Debug)]
 pub struct Lanes {
-    log: Sender<(Seq, StoreOp)>,
+    log: Sender<Vec<(Seq, StoreOp)>>,
     snapshots: Sender<SnapshotOp>,
     threads: [JoinHandle<()>; 2],
     fsync_ms: Arc<Mutex<Summary>>,
@@ -115,10 +116,10 @@ impl Lanes {
         })
     }
 
-    /// Gives the log's lane its next operation.
-    pub fn store(&self, seq: Seq, op: StoreOp) {
+    /// Gives the log's lane its next operations, draining `ops`: together, for they shall share a sync.
+    pub fn store(&self, ops: &mut Vec<(Seq, StoreOp)>) {
         // A lane that is gone has reported why.
-        let _ = self.log.send((seq, op));
+        let _ = self.log.send(core::mem::take(ops));
     }
 
     /// Gives the snapshots' lane its next operation.
@@ -126,10 +127,11 @@ impl Lanes {
         let _ = self.snapshots.send(op);
     }
 
-    /// How long the log's syncs took so far.
+    /// Tells, on any thread, how long the log's syncs took so far, in milliseconds.
     #[must_use]
-    pub fn fsync_ms(&self) -> Summary {
-        *self.fsync_ms.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn fsync_ms(&self) -> impl Fn() -> Summary + Send + 'static {
+        let fsync_ms = Arc::clone(&self.fsync_ms);
+        move || *fsync_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until everything given is done and reported, and the log's file is finished.
@@ -151,7 +153,7 @@ impl Lanes {
 /// Writes the log until there will be no more operations; every end but that is reported.
 fn run_log(
     store: LogStore<FsDisk>,
-    ops: &Receiver<(Seq, StoreOp)>,
+    ops: &Receiver<Vec<(Seq, StoreOp)>>,
     path: &Path,
     mut report: impl FnMut(Report),
 ) {
@@ -167,21 +169,27 @@ fn run_log(
 
 fn write_log(
     mut store: LogStore<FsDisk>,
-    ops: &Receiver<(Seq, StoreOp)>,
+    ops: &Receiver<Vec<(Seq, StoreOp)>>,
     report: &mut impl FnMut(Report),
 ) -> Result<(), Error> {
-    while let Ok(first) = ops.recv() {
-        let mut upto = first.0;
-        let waiting = ops.try_iter().take(OPS_PER_SYNC_MAX - 1);
-        for (seq, op) in core::iter::once(first).chain(waiting) {
+    while let Ok(mut batch) = ops.recv() {
+        while batch.len() < OPS_PER_SYNC_MAX
+            && let Ok(mut more) = ops.try_recv()
+        {
+            batch.append(&mut more);
+        }
+        let mut last = None;
+        for (seq, op) in batch {
             match op {
                 StoreOp::Append { zxid, txn } => store.append(zxid, &txn)?,
                 StoreOp::Roll => store.roll()?,
             }
-            upto = seq;
+            last = Some(seq);
         }
         store.sync()?;
-        report(Report::Input(Input::Stored { upto }));
+        if let Some(upto) = last {
+            report(Report::Input(Input::Stored { upto }));
+        }
     }
     store.close()
 }

@@ -1,0 +1,200 @@
+//! From a configuration to a server that serves, and back to nothing.
+
+use core::net::SocketAddr;
+use core::num::NonZeroU32;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tracing::{info, warn};
+use zabra_core::ids::{Seq, UnixMillis};
+use zabra_core::machine::Now;
+use zabra_core::server::{Event, HostFacts, Recovered, Server, SnapshotOp, StoreOp};
+use zabra_core::store::log::LogOptions;
+use zabra_core::store::names::Compression as FileCompression;
+use zabra_core::store::recovery::{self, recover};
+use zabra_core::tree::Loader;
+
+use super::driver::{Driver, DriverError, Inbox, Lanes as LanesOf};
+use crate::config::{Compression, ServerConfig};
+use crate::error::Error;
+use crate::host_facts;
+use crate::logging::EventLog;
+use crate::net::{Gauges, ListenOptions, Listeners};
+use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report};
+
+/// Runs a server until `stop` is ready.
+///
+/// `started` hears where it listens once it does; clients are answered from then on.
+///
+/// # Errors
+/// An address cannot be listened on, the data cannot be used, or the log can no longer be written.
+pub fn run(
+    mut config: ServerConfig,
+    started: impl FnOnce(&ServerConfig, &[SocketAddr]),
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let begun = Instant::now();
+    let autocreate = if config.create_directories {
+        Autocreate::Yes
+    } else {
+        Autocreate::No
+    };
+    let directories = Directories::open(&config.data_dir, &config.data_log_dir, autocreate)?;
+    let listeners = listen(&config)?;
+    let bound = listeners.local_addrs();
+    if let Some(first) = bound.first() {
+        config.core.host.client_port = first.port();
+    }
+
+    let entropy = entropy();
+    let (loader, found) = load(&config, &directories, entropy)?;
+    let inbox = Inbox::new();
+    let lanes = Lanes::start(
+        &directories,
+        found.last,
+        lane_options(&config),
+        reporter(&inbox),
+    )?;
+    let lanes = Rc::new(lanes);
+    info!(
+        zxid = %found.last,
+        transactions_replayed = found.txns,
+        milliseconds = begun.elapsed().as_millis(),
+        "data read"
+    );
+
+    let recovered = Recovered {
+        snapshot: found.snapshot.is_some(),
+        txns: found.txns,
+        log_bytes: found.log_bytes,
+    };
+    let now = Now {
+        instant: zabra_core::ids::Instant(0),
+        wall: wall(),
+    };
+    let machine = Server::new(config.core.clone(), loader, recovered, entropy, now);
+    let gauges = Arc::new(Gauges::default());
+    let facts = facts(&directories, &lanes);
+    started(&config, &bound);
+    let driver = Driver {
+        machine,
+        lanes: Handed(Rc::clone(&lanes)),
+        listeners,
+        inbox,
+        facts,
+        events: events(),
+        warnings: Box::new(|line| warn!("{line}")),
+        gauges,
+    };
+    let ended = driver.run(stop);
+    // The driver is gone and with it the other owner: what was handed over is finished before the lock on
+    // the directories goes.
+    if let Ok(lanes) = Rc::try_unwrap(lanes) {
+        lanes.close();
+    }
+    ended.map_err(|error| match error {
+        DriverError::Io(source) => Error::Runtime(source),
+        DriverError::Lane(source) => Error::Store(source),
+    })
+}
+
+fn listen(config: &ServerConfig) -> Result<Listeners, Error> {
+    let backlog = u32::try_from(config.core.host.listen_backlog).ok();
+    let options = ListenOptions {
+        backlog,
+        keep_alive: config.tcp_keep_alive,
+    };
+    Listeners::bind(&config.listen, options).map_err(|error| Error::Bind {
+        address: error.addr,
+        source: error.source,
+    })
+}
+
+/// Reads what is there.
+fn load(
+    config: &ServerConfig,
+    directories: &Directories,
+    entropy: u64,
+) -> Result<(Loader, recovery::Recovered), Error> {
+    let mut loader = Loader::new(entropy, config.core.tree_digest);
+    let (mut logs, mut snapshots) = (directories.logs(), directories.snapshots());
+    let found = recover(&mut logs, &mut snapshots, &mut loader)
+        .map_err(|error| Error::Store(error.to_string().into()))?;
+    for note in &found.notes {
+        warn!("{note}");
+    }
+    Ok((loader, found))
+}
+
+fn lane_options(config: &ServerConfig) -> LaneOptions {
+    LaneOptions {
+        log: LogOptions {
+            preallocate_bytes: config.pre_alloc_bytes,
+            file_bytes_max: config.log_file_bytes_max.unwrap_or(0),
+        },
+        compression: match config.compression {
+            Compression::Gzip => FileCompression::Gzip,
+            Compression::None => FileCompression::None,
+            Compression::Snappy => FileCompression::Snappy,
+        },
+        retain: config.purge.and_then(|purge| NonZeroU32::new(purge.retain)),
+    }
+}
+
+/// What the store's threads say, into the driver's inbox or the log.
+fn reporter(inbox: &Inbox) -> impl FnMut(Report) + Clone + Send + 'static {
+    let inbox = inbox.clone();
+    move |report| match report {
+        Report::Input(input) => inbox.push(input),
+        Report::LogFailed(error) => inbox.fail(error),
+        Report::SnapshotTrouble(error) => warn!("{error}"),
+        Report::Purged(plan) => info!(
+            files = plan.snapshots.len() + plan.logs.len(),
+            "old snapshots and logs removed"
+        ),
+    }
+}
+
+/// What only the host knows when a four-letter word asks.
+fn facts(directories: &Directories, lanes: &Lanes) -> impl FnMut() -> HostFacts + Send + 'static {
+    let fsync_ms = lanes.fsync_ms();
+    let (snapshots, logs) = (directories.snapshots(), directories.logs());
+    move || HostFacts {
+        fsync_ms: fsync_ms(),
+        ..host_facts::gather(snapshots.path(), logs.path())
+    }
+}
+
+/// The driver's hold on the lanes.
+struct Handed(Rc<Lanes>);
+
+impl LanesOf for Handed {
+    fn store(&mut self, ops: &mut Vec<(Seq, StoreOp)>) {
+        self.0.store(ops);
+    }
+
+    fn snapshot(&mut self, ops: &mut Vec<SnapshotOp>) {
+        for op in ops.drain(..) {
+            self.0.snapshot(op);
+        }
+    }
+}
+
+fn events() -> impl FnMut(Event) {
+    let mut log = EventLog::default();
+    move |event| log.log(&event, Instant::now(), |_| None)
+}
+
+fn wall() -> UnixMillis {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Different in every process; the standard library asks the system for it.
+fn entropy() -> u64 {
+    RandomState::new().hash_one(0_u8)
+}
