@@ -22,7 +22,8 @@ use zabra_core::store::snapshot::SnapshotStore;
 use super::compress::Compressor;
 use super::{Directories, Error, FsDisk};
 
-/// How many operations may share a sync: the last to come must not delay the first to be confirmed.
+/// From how many operations on no more are awaited before a sync: the last to come must not delay the first
+/// to be confirmed.
 ///
 /// Source: ZooKeeper `SyncRequestProcessor`, `zookeeper.maxBatchSize`.
 const OPS_PER_SYNC_MAX: usize = 1000;
@@ -55,8 +56,8 @@ pub enum Report {
 /// The two threads. Dropped, they finish what they were given, unattended.
 #[derive(Debug)]
 pub struct Lanes {
-    log: Sender<(Seq, StoreOp)>,
-    snapshots: Sender<SnapshotOp>,
+    log: Sender<Vec<(Seq, StoreOp)>>,
+    snapshots: Sender<Vec<SnapshotOp>>,
     threads: [JoinHandle<()>; 2],
     fsync_ms: Arc<Mutex<Summary>>,
 }
@@ -115,15 +116,15 @@ impl Lanes {
         })
     }
 
-    /// Gives the log's lane its next operation.
-    pub fn store(&self, seq: Seq, op: StoreOp) {
+    /// Gives the log's lane its next operations, draining `ops`.
+    pub fn store(&self, ops: &mut Vec<(Seq, StoreOp)>) {
         // A lane that is gone has reported why.
-        let _ = self.log.send((seq, op));
+        let _ = self.log.send(core::mem::take(ops));
     }
 
-    /// Gives the snapshots' lane its next operation.
-    pub fn snapshot(&self, op: SnapshotOp) {
-        let _ = self.snapshots.send(op);
+    /// Gives the snapshots' lane its next operations, draining `ops`.
+    pub fn snapshot(&self, ops: &mut Vec<SnapshotOp>) {
+        let _ = self.snapshots.send(core::mem::take(ops));
     }
 
     /// How long the log's syncs took so far.
@@ -151,7 +152,7 @@ impl Lanes {
 /// Writes the log until there will be no more operations; every end but that is reported.
 fn run_log(
     store: LogStore<FsDisk>,
-    ops: &Receiver<(Seq, StoreOp)>,
+    ops: &Receiver<Vec<(Seq, StoreOp)>>,
     path: &Path,
     mut report: impl FnMut(Report),
 ) {
@@ -167,18 +168,24 @@ fn run_log(
 
 fn write_log(
     mut store: LogStore<FsDisk>,
-    ops: &Receiver<(Seq, StoreOp)>,
+    ops: &Receiver<Vec<(Seq, StoreOp)>>,
     report: &mut impl FnMut(Report),
 ) -> Result<(), Error> {
-    while let Ok(first) = ops.recv() {
-        let mut upto = first.0;
-        let waiting = ops.try_iter().take(OPS_PER_SYNC_MAX - 1);
-        for (seq, op) in core::iter::once(first).chain(waiting) {
+    while let Ok(mut waiting) = ops.recv() {
+        while waiting.len() < OPS_PER_SYNC_MAX
+            && let Ok(more) = ops.try_recv()
+        {
+            waiting.extend(more);
+        }
+        let Some((upto, _)) = waiting.last() else {
+            continue;
+        };
+        let upto = *upto;
+        for (_, op) in waiting {
             match op {
                 StoreOp::Append { zxid, txn } => store.append(zxid, &txn)?,
                 StoreOp::Roll => store.roll()?,
             }
-            upto = seq;
         }
         store.sync()?;
         report(Report::Input(Input::Stored { upto }));
@@ -197,19 +204,24 @@ struct SnapshotLane<F> {
 }
 
 impl<F: FnMut(Report)> SnapshotLane<F> {
-    fn run(mut self, ops: &Receiver<SnapshotOp>) {
-        while let Ok(op) = ops.recv() {
-            match op {
-                SnapshotOp::Begin { zxid } => {
-                    self.current = Some((zxid, Compressor::new(self.options.compression)));
-                    let begun = self.store.begin(zxid, self.options.compression);
-                    self.give_up_if_failed(begun);
+    fn run(mut self, ops: &Receiver<Vec<SnapshotOp>>) {
+        while let Ok(ops) = ops.recv() {
+            for op in ops {
+                match op {
+                    SnapshotOp::Begin { zxid } => self.begin(zxid),
+                    SnapshotOp::Chunk(bytes) => self.chunk(&bytes),
+                    SnapshotOp::End => self.end(),
                 }
-                SnapshotOp::Chunk(bytes) => self.chunk(&bytes),
-                SnapshotOp::End => self.end(),
             }
         }
         self.store.abandon();
+    }
+
+    fn begin(&mut self, zxid: Zxid) {
+        let compression = self.options.compression;
+        self.current = Some((zxid, Compressor::new(compression)));
+        let begun = self.store.begin(zxid, compression);
+        self.give_up_if_failed(begun);
     }
 
     fn chunk(&mut self, bytes: &[u8]) {

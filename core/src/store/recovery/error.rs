@@ -133,7 +133,9 @@ where
 }
 
 impl<R> LogError<R> {
-    const fn advice(&self) -> &'static str {
+    /// What the operator can do, as a clause to end the message with.
+    #[must_use]
+    pub const fn advice(&self) -> &'static str {
         match self {
             Self::Misnamed { .. } => {
                 "nothing was changed; give the file its name back, or move it away if it does not \
