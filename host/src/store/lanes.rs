@@ -1,7 +1,8 @@
 //! The two threads that write: one the log, one snapshots.
 //!
-//! The log's lane takes all that is waiting, writes it, syncs once and reports once: the slower the disk, the
-//! larger the batch. Snapshots have a lane of their own, so that none of them ever delays a transaction.
+//! The log's lane takes all that is waiting, writes it, syncs once and reports once: the slower the
+//! disk, the larger the batch. Snapshots have a lane of their own, so that none of them ever delays
+//! a transaction.
 
 use core::num::NonZeroU32;
 use core::panic::AssertUnwindSafe;
@@ -22,8 +23,8 @@ use zabra_core::store::snapshot::SnapshotStore;
 use super::compress::Compressor;
 use super::{Directories, Error, FsDisk};
 
-/// From how many operations on no more are awaited before a sync: the last to come must not delay the first
-/// to be confirmed.
+/// From how many operations on no more are awaited before a sync: the last to come must not delay
+/// the first to be confirmed.
 ///
 /// Source: ZooKeeper `SyncRequestProcessor`, `zookeeper.maxBatchSize`.
 const OPS_PER_SYNC_MAX: usize = 1000;
