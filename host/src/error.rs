@@ -1,7 +1,7 @@
 //! Why a server did not start, or stopped.
 
 use core::net::SocketAddr;
-use std::{error, fmt, io};
+use std::{error, fmt, io, path::PathBuf};
 
 use crate::config::Problems;
 
@@ -21,8 +21,13 @@ pub enum Error {
     Config(Problems),
     /// The system refused threads, timers or signals.
     Runtime(io::Error),
-    /// Data could not be read or written, or is damaged. The message names the file.
-    Store(Box<dyn error::Error + Send + Sync>),
+    /// Data could not be read or written, or is damaged.
+    Store {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn error::Error + Send + Sync>,
+    },
 }
 
 impl Error {
@@ -42,7 +47,7 @@ impl fmt::Display for Error {
             }
             Self::Config(problems) => write!(f, "{problems}"),
             Self::Runtime(source) => write!(f, "the system refused a thread or a timer: {source}"),
-            Self::Store(source) => write!(f, "{source}"),
+            Self::Store { path, source } => write!(f, "{}: {source}", path.display()),
         }
     }
 }
@@ -65,14 +70,8 @@ impl error::Error for Error {
         match self {
             Self::Bind { source, .. } | Self::Runtime(source) => Some(source),
             Self::Config(problems) => Some(problems),
-            Self::Store(source) => Some(source.as_ref()),
+            Self::Store { source, .. } => Some(source.as_ref()),
         }
-    }
-}
-
-impl From<crate::store::Error> for Error {
-    fn from(error: crate::store::Error) -> Self {
-        Self::Store(Box::new(error))
     }
 }
 
@@ -111,7 +110,10 @@ mod tests {
                  machine has this address, see --client-port-address or clientPortAddress",
             ),
             (
-                Error::Store("/data/version-2/log.1: bad checksum at byte 16".into()),
+                Error::Store {
+                    path: "/data/version-2/log.1".into(),
+                    source: "bad checksum at byte 16".into(),
+                },
                 "/data/version-2/log.1: bad checksum at byte 16",
             ),
         ] {

@@ -7,10 +7,10 @@ use core::ops::ControlFlow;
 
 /// One directory of files, with blocking operations.
 ///
-/// What has been written is lost in a power cut, wholly or in any part, until [`Disk::sync`] returned for its
-/// file; the existence, name and removal of a file until [`Disk::sync_directory`] returned. A reader of the
-/// same disk sees everything at once. After an error nothing is known about the file or directory concerned:
-/// it must not be synced again in the hope that it succeeds.
+/// What has been written is lost in a power cut, wholly or in any part, until [`Disk::sync`]
+/// returned for its file; the existence, name and removal of a file until [`Disk::sync_directory`]
+/// returned. A reader of the same disk sees everything at once. After an error nothing is known
+/// about the file or directory concerned: it must not be synced again in the hope that it succeeds.
 pub trait Disk {
     /// Why an operation failed. Its text names the file.
     type Error: fmt::Debug + fmt::Display;
@@ -27,8 +27,9 @@ pub trait Disk {
     /// The directory cannot be read.
     fn list(&mut self) -> Result<Vec<Entry>, Self::Error>;
 
-    /// Hands the file's content from `offset` on to `sink`, in pieces of any size that are not empty, until
-    /// it breaks or the file ends. A compressed snapshot is decompressed; its offset must be 0.
+    /// Hands the file's content from `offset` on to `sink`, in pieces of any size that are not
+    /// empty, until it breaks or the file ends. A compressed snapshot is decompressed; its offset
+    /// must be 0.
     ///
     /// # Errors
     /// The file cannot be read or decompressed.

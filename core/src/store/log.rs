@@ -16,19 +16,21 @@ const _: () = assert!(BATCH_BYTES_MAX * 2 <= UNSYNCED_BYTES_MAX);
 
 /// How much is preallocated at once, at most.
 ///
-/// Measured on ext4 with batches of 300 bytes to 64 KiB, each followed by `fdatasync`: over blocks already
-/// filled with zeros a batch takes 0.030 ms (median), without preallocation 0.050 ms, in a sparse or
-/// `posix_fallocate`d file 0.048 ms, for there the file system's journal has to be written too. Steps of
-/// 1 MiB, 4 MiB and 16 MiB have the same median and mean; their slowest batch takes 0.6 ms, 2 ms and 6 ms.
+/// Measured on ext4 over a virtual disk, with batches of 300 bytes to 64 KiB, each followed by
+/// `fdatasync`: over blocks already filled with zeros a batch takes 0.030 ms (median), without
+/// preallocation, or in a sparse or a `posix_fallocate`d file, 0.050 ms, for there the file system's
+/// journal has to be written too. Steps of 1 MiB, 4 MiB and 16 MiB have about the same median and
+/// mean; their slowest batch takes 0.6 ms, 2 ms and 5 ms.
 const PREALLOCATE_STEP_BYTES: u64 = 1 << 20;
 
 /// How log files are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOptions {
-    /// `preAllocSize` in bytes: how far ahead of its end a file is filled with zeros, so that a sync need not
-    /// change the file's layout; 0 is not at all. No more than 1 MiB is filled at once.
+    /// `preAllocSize` in bytes: how far ahead of its end a file is filled with zeros, so that a
+    /// sync need not change the file's layout; 0 is not at all, more than 1 MiB is 1 MiB.
     pub preallocate_bytes: u64,
-    /// `txnLogSizeLimitInKb` in bytes: a file that has grown beyond it is followed by a new one; 0 is never.
+    /// `txnLogSizeLimitInKb` in bytes: a file that has grown beyond it is followed by a new one;
+    /// 0 is never.
     pub file_bytes_max: u64,
 }
 
@@ -43,8 +45,9 @@ impl Default for LogOptions {
 
 /// The writer of the log.
 ///
-/// Never appends to a file that an earlier writer began, so it needs no knowledge of how that one ended. After
-/// an error of the disk it is of no use: what is on the disk is unknown, and the server must stop.
+/// Never appends to a file that an earlier writer began, so it needs no knowledge of how that one
+/// ended. After an error of the disk it is of no use: what is on the disk is unknown, and the
+/// server must stop.
 #[derive(Debug)]
 pub struct LogStore<D: Disk> {
     disk: D,
@@ -87,7 +90,8 @@ impl<D: Disk> LogStore<D> {
     /// The batch was full and could not be written.
     ///
     /// # Panics
-    /// `zxid` is not greater than the one before, or no transaction is as short or long as `payload`.
+    /// `zxid` is not greater than the one before, or no transaction is as short or long as
+    /// `payload`.
     pub fn append(&mut self, zxid: Zxid, payload: &[u8]) -> Result<(), D::Error> {
         assert!(
             zxid > self.last,

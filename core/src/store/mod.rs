@@ -1,12 +1,13 @@
 //! The rules by which logs and snapshots are written, recovered and purged, over an abstract disk.
 //!
-//! The host runs them on files, the simulator on a disk that forgets what was not synced. Nothing here
-//! knows what a transaction or a snapshot means: payloads are bytes, and [`Restore`] takes what is read.
-//! Start reading at [`recovery::recover`], then [`log::LogStore`].
+//! The host runs them on files, the simulator on a disk that forgets what was not synced. Nothing
+//! here knows what a transaction or a snapshot means: payloads are bytes, and [`Restore`] takes
+//! what is read. Start reading at [`recovery::recover`], then [`log::LogStore`].
 //!
-//! What is stricter than ZooKeeper: a log file's name and header are durable before its first record is
-//! written; a snapshot has its name only once it is durable; at start, only a write cut short at the very
-//! end of the log is tolerated (and cut off), everything else that is missing is an error.
+//! What is stricter than ZooKeeper: a log file's name and header are durable before its first
+//! record is written; a snapshot has its name only once it is durable; at start, only a write cut
+//! short at the very end of the log is tolerated (and cut off), everything else that is missing is
+//! an error.
 
 pub mod disk;
 pub mod log;

@@ -1,7 +1,7 @@
 //! The names of log and snapshot files.
 //!
-//! Source: ZooKeeper `Util.getZxidFromName`, `SnapStream`. A name that does not parse here is no file of
-//! ours, and stays untouched.
+//! Source: ZooKeeper `Util.getZxidFromName`, `SnapStream`. A name that does not parse here is no
+//! file of ours, and stays untouched.
 
 use alloc::format;
 use alloc::string::String;

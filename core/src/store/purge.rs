@@ -31,8 +31,8 @@ pub struct Plan {
     pub logs: Vec<String>,
 }
 
-/// Decides what is needed no more when the `keep` newest valid snapshots are kept, with every log that one
-/// of them needs.
+/// Decides what is needed no more when the `keep` newest valid snapshots are kept, with every log
+/// that one of them needs.
 ///
 /// With fewer valid snapshots than that, everything is needed. Neither list need be sorted.
 #[must_use]

@@ -1,9 +1,9 @@
 //! How a server's state is read from disk when it starts.
 //!
-//! The newest snapshot that [`Restore`] accepts, then every transaction after the zxid in its name, without a
-//! gap. Whatever a confirmed transaction could have been in must be there and whole; the one thing that is
-//! cut off is a write cut short at the end of the newest file, which was never confirmed. When recovery
-//! refuses, it has changed nothing.
+//! The newest snapshot that [`Restore`] accepts, then every transaction after the zxid in its name,
+//! without a gap. Whatever a confirmed transaction could have been in must be there and whole; the
+//! one thing that is cut off is a write cut short at the end of the newest file, which was never
+//! confirmed. When recovery refuses, it has changed nothing.
 
 mod error;
 mod note;
@@ -27,7 +27,8 @@ use replay::Replay;
 /// What was recovered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// The name of the snapshot that was read; `None` if there was none, and the tree is as of birth.
+    /// The name of the snapshot that was read; `None` if there was none, and the tree is as of
+    /// birth.
     pub snapshot: Option<Zxid>,
     /// The last transaction, or the snapshot's name if there was none after it, or zero.
     pub last: Zxid,
@@ -46,13 +47,13 @@ struct LogFile {
     entry: Entry,
 }
 
-/// Reads what the two directories hold (which may be one) into `restore`, and cuts off or removes what an
-/// interrupted write left at the end of the log.
+/// Reads what the two directories hold (which may be one) into `restore`, and cuts off or removes
+/// what an interrupted write left at the end of the log.
 ///
-/// If there is neither snapshot nor log, `restore` is not called and [`Recovered::last`] is zero. A log
-/// without a snapshot is replayed only if its first transaction is 0x1: only before that one the tree is
-/// known to have been empty. (An ensemble's 0x100000001 proves nothing, the servers may have been
-/// standalone before.)
+/// If there is neither snapshot nor log, `restore` is not called and [`Recovered::last`] is zero. A
+/// log without a snapshot is replayed only if its first transaction is 0x1: only before that one
+/// the tree is known to have been empty. (An ensemble's 0x100000001 proves nothing, the servers may
+/// have been standalone before.)
 ///
 /// # Errors
 /// See [`RecoverError`]; nothing on disk has been changed.
@@ -124,8 +125,8 @@ where
     })
 }
 
-/// Reads one snapshot, or says why it cannot be read. Even an error of the disk only condemns this one: an
-/// older snapshot and the log hold the same state.
+/// Reads one snapshot, or says why it cannot be read. Even an error of the disk only condemns this
+/// one: an older snapshot and the log hold the same state.
 fn try_snapshot<D: Disk, R: Restore>(
     disk: &mut D,
     zxid: Zxid,
@@ -168,7 +169,8 @@ fn list_logs<D: Disk, R>(disk: &mut D) -> Result<Vec<LogFile>, RecoverError<D::E
     Ok(files)
 }
 
-/// The files in which transactions after `zxid` may be: all that begin after it, and the one before these.
+/// The files in which transactions after `zxid` may be: all that begin after it, and the one before
+/// these.
 fn files_after(mut files: Vec<LogFile>, zxid: Zxid) -> Vec<LogFile> {
     let later = files.partition_point(|file| file.first <= zxid);
     files.split_off(later.saturating_sub(1))
@@ -244,10 +246,11 @@ impl Repair {
     }
 }
 
-/// The repairs of the last file that holds a record, and of those after it, which an interrupted write has
-/// left torn or without a header.
+/// The repairs of the last file that holds a record, and of those after it, which an interrupted
+/// write has left torn or without a header.
 ///
-/// What is torn before those was passed by [`Replay`], which refuses it unless the log goes on without gap.
+/// What is torn before those was passed by [`Replay`], which refuses it unless the log goes on
+/// without gap.
 fn repairs<'a>(files: &'a [LogFile], ends: &[End]) -> Vec<(&'a Entry, Repair)> {
     let mut repairs = Vec::new();
     for (file, end) in files.iter().zip(ends).rev() {

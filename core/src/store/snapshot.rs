@@ -8,12 +8,14 @@ use crate::store::names::{self, Compression, UNFINISHED_SNAPSHOT_PREFIX};
 
 /// How many bytes are written between two syncs.
 ///
-/// One sync of a whole snapshot at its end would keep the disk busy for seconds, and the log with it.
+/// One sync of a whole snapshot at its end would keep the disk busy for seconds, and the log with
+/// it.
 const PACE_BYTES: u64 = 4 << 20;
 
 /// The writer of snapshots, one at a time.
 ///
-/// A snapshot has a temporary name until it is durable, so a file with a snapshot's name is always whole.
+/// A snapshot has a temporary name until it is durable, so a file with a snapshot's name is always
+/// whole.
 #[derive(Debug)]
 pub struct SnapshotStore<D: Disk> {
     disk: D,
@@ -73,7 +75,8 @@ impl<D: Disk> SnapshotStore<D> {
         Ok(())
     }
 
-    /// Writes the next bytes of the file as they shall stand in it: compressed, if its name says so.
+    /// Writes the next bytes of the file as they shall stand in it: compressed, if its name says
+    /// so.
     ///
     /// # Errors
     /// They could not be written; the snapshot is given up.

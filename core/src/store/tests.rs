@@ -103,7 +103,8 @@ impl MemDisk {
         self.0.borrow_mut().read_piece = bytes;
     }
 
-    /// What is there after a power cut: durable names, and of each file any choice of unsynced sectors.
+    /// What is there after a power cut: durable names, and of each file any choice of unsynced
+    /// sectors.
     fn power_cut(&self, random: &mut Random) -> Self {
         let state = self.0.borrow();
         let after = Self::default();

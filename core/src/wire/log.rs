@@ -39,8 +39,8 @@ pub const PAYLOAD_BYTES_MAX: u32 = 256 << 20;
 
 /// How many bytes one write to the log may leave half done when the power fails.
 ///
-/// Beyond this distance from the end of the file everything had been synced. [`crate::store::log`] writes
-/// less than this at once.
+/// Beyond this distance from the end of the file everything had been synced. [`crate::store::log`]
+/// writes less than this at once.
 pub const UNSYNCED_BYTES_MAX: usize = 8 << 20;
 
 /// The byte after each payload.

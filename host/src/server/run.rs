@@ -96,7 +96,14 @@ pub fn run(
     }
     ended.map_err(|error| match error {
         DriverError::Io(source) => Error::Runtime(source),
-        DriverError::Lane(source) => Error::Store(source),
+        // A lane's error is the store's own, which names its file, or a panic's.
+        DriverError::Lane(source) => match source.downcast::<crate::store::Error>() {
+            Ok(error) => Error::from(*error),
+            Err(source) => Error::Store {
+                path: config.data_log_dir.clone(),
+                source,
+            },
+        },
     })
 }
 
@@ -120,8 +127,7 @@ fn load(
 ) -> Result<(Loader, recovery::Recovered), Error> {
     let mut loader = Loader::new(entropy, config.core.tree_digest);
     let (mut logs, mut snapshots) = (directories.logs(), directories.snapshots());
-    let found = recover(&mut logs, &mut snapshots, &mut loader)
-        .map_err(|error| Error::Store(error.to_string().into()))?;
+    let found = recover(&mut logs, &mut snapshots, &mut loader)?;
     for note in &found.notes {
         warn!("{note}");
     }
@@ -176,9 +182,7 @@ impl LanesOf for Handed {
     }
 
     fn snapshot(&mut self, ops: &mut Vec<SnapshotOp>) {
-        for op in ops.drain(..) {
-            self.0.snapshot(op);
-        }
+        self.0.snapshot(ops);
     }
 }
 

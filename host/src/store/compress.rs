@@ -19,7 +19,8 @@ const XERIAL_HEADER: [u8; 16] = *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01";
 /// How many bytes go into one block: xerial's default.
 const BLOCK_BYTES: usize = 32 << 10;
 
-/// The longest block that is read, compressed or not. Xerial's blocks are as long as its user configures.
+/// The longest block that is read, compressed or not. Xerial's blocks are as long as its user
+/// configures.
 const BLOCK_BYTES_MAX: usize = 64 << 20;
 
 /// The uncompressed content of a file.

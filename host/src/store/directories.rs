@@ -47,7 +47,8 @@ impl Directories {
     /// `data_log_dir` may be the same as `data_dir`.
     ///
     /// # Errors
-    /// A directory cannot be used, another server uses it, or files are where the other directory's belong.
+    /// A directory cannot be used, another server uses it, or files are where the other directory's
+    /// belong.
     pub fn open(
         data_dir: &Path,
         data_log_dir: &Path,

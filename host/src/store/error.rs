@@ -4,15 +4,18 @@ use core::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use zabra_core::store::recovery::{Note, RecoverError};
+
 /// The file system failed, or holds what must not be there.
 #[derive(Debug)]
 pub struct Error {
     path: PathBuf,
-    what: What,
+    reason: Reason,
 }
 
+/// What went wrong with the file.
 #[derive(Debug)]
-enum What {
+enum Reason {
     /// An operation failed.
     Failed {
         action: &'static str,
@@ -26,14 +29,14 @@ impl Error {
     pub(super) fn new(path: &Path, action: &'static str, source: io::Error) -> Self {
         Self {
             path: path.to_owned(),
-            what: What::Failed { action, source },
+            reason: Reason::Failed { action, source },
         }
     }
 
     pub(super) fn refused(path: &Path, reason: impl Into<String>) -> Self {
         Self {
             path: path.to_owned(),
-            what: What::Refused(reason.into()),
+            reason: Reason::Refused(reason.into()),
         }
     }
 
@@ -46,22 +49,72 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path.display())?;
-        match &self.what {
-            What::Failed { action, source } => {
-                write!(f, "cannot {action}: {source}")?;
-                advice(source.kind()).map_or(Ok(()), |advice| write!(f, "; {advice}"))
-            }
-            What::Refused(reason) => f.write_str(reason),
-        }
+        write!(f, "{}: {}", self.path.display(), self.reason)
     }
 }
 
 impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match &self.what {
-            What::Failed { source, .. } => Some(source),
-            What::Refused(_) => None,
+        self.reason.source()
+    }
+}
+
+impl From<Error> for crate::Error {
+    fn from(error: Error) -> Self {
+        Self::Store {
+            path: error.path,
+            source: Box::new(error.reason),
+        }
+    }
+}
+
+impl<R: fmt::Display> From<RecoverError<Error, R>> for crate::Error {
+    fn from(error: RecoverError<Error, R>) -> Self {
+        match error {
+            RecoverError::Disk(error) => error.into(),
+            RecoverError::Log { file, error } => Self::Store {
+                path: file.into(),
+                source: format!("{error}; {}", error.advice()).into(),
+            },
+            other @ (RecoverError::NoSnapshotReadable { .. } | _) => Self::Store {
+                path: snapshots_directory(&other),
+                source: other.to_string().into(),
+            },
+        }
+    }
+}
+
+/// Where the snapshots are of which none can be read.
+fn snapshots_directory<R>(error: &RecoverError<Error, R>) -> PathBuf {
+    let RecoverError::NoSnapshotReadable { refused } = error else {
+        return PathBuf::new();
+    };
+    let Some(Note::SnapshotRefused { file, .. }) = refused.first() else {
+        return PathBuf::new();
+    };
+    Path::new(file)
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default()
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { action, source } => {
+                write!(f, "cannot {action}: {source}")?;
+                advice(source.kind()).map_or(Ok(()), |advice| write!(f, "; {advice}"))
+            }
+            Self::Refused(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl core::error::Error for Reason {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Failed { source, .. } => Some(source),
+            Self::Refused(_) => None,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The two threads that write: one the log, one snapshots.
 //!
-//! The log's lane takes all that is waiting, writes it, syncs once and reports once: the slower the disk, the
-//! larger the batch. Snapshots have a lane of their own, so that none of them ever delays a transaction.
+//! The log's lane takes all that is waiting, writes it, syncs once and reports once: the slower the
+//! disk, the larger the batch. Snapshots have a lane of their own, so that none of them ever delays
+//! a transaction.
 
 use core::num::NonZeroU32;
 use core::panic::AssertUnwindSafe;
@@ -22,8 +23,8 @@ use zabra_core::store::snapshot::SnapshotStore;
 use super::compress::Compressor;
 use super::{Directories, Error, FsDisk};
 
-/// From how many operations on no more are collected for a sync: the last to come must not delay the first to
-/// be confirmed.
+/// From how many operations on no more are awaited before a sync: the last to come must not delay
+/// the first to be confirmed.
 ///
 /// Source: ZooKeeper `SyncRequestProcessor`, `zookeeper.maxBatchSize`.
 const OPS_PER_SYNC_MAX: usize = 1000;
@@ -57,7 +58,7 @@ pub enum Report {
 #[derive(Debug)]
 pub struct Lanes {
     log: Sender<Vec<(Seq, StoreOp)>>,
-    snapshots: Sender<SnapshotOp>,
+    snapshots: Sender<Vec<SnapshotOp>>,
     threads: [JoinHandle<()>; 2],
     fsync_ms: Arc<Mutex<Summary>>,
 }
@@ -116,15 +117,15 @@ impl Lanes {
         })
     }
 
-    /// Gives the log's lane its next operations, draining `ops`: together, for they shall share a sync.
+    /// Gives the log's lane its next operations, draining `ops`.
     pub fn store(&self, ops: &mut Vec<(Seq, StoreOp)>) {
         // A lane that is gone has reported why.
         let _ = self.log.send(core::mem::take(ops));
     }
 
-    /// Gives the snapshots' lane its next operation.
-    pub fn snapshot(&self, op: SnapshotOp) {
-        let _ = self.snapshots.send(op);
+    /// Gives the snapshots' lane its next operations, draining `ops`.
+    pub fn snapshot(&self, ops: &mut Vec<SnapshotOp>) {
+        let _ = self.snapshots.send(core::mem::take(ops));
     }
 
     /// Tells, on any thread, how long the log's syncs took so far, in milliseconds.
@@ -172,24 +173,24 @@ fn write_log(
     ops: &Receiver<Vec<(Seq, StoreOp)>>,
     report: &mut impl FnMut(Report),
 ) -> Result<(), Error> {
-    while let Ok(mut batch) = ops.recv() {
-        while batch.len() < OPS_PER_SYNC_MAX
-            && let Ok(mut more) = ops.try_recv()
+    while let Ok(mut waiting) = ops.recv() {
+        while waiting.len() < OPS_PER_SYNC_MAX
+            && let Ok(more) = ops.try_recv()
         {
-            batch.append(&mut more);
+            waiting.extend(more);
         }
-        let mut last = None;
-        for (seq, op) in batch {
+        let Some((upto, _)) = waiting.last() else {
+            continue;
+        };
+        let upto = *upto;
+        for (_, op) in waiting {
             match op {
                 StoreOp::Append { zxid, txn } => store.append(zxid, &txn)?,
                 StoreOp::Roll => store.roll()?,
             }
-            last = Some(seq);
         }
         store.sync()?;
-        if let Some(upto) = last {
-            report(Report::Input(Input::Stored { upto }));
-        }
+        report(Report::Input(Input::Stored { upto }));
     }
     store.close()
 }
@@ -205,19 +206,24 @@ struct SnapshotLane<F> {
 }
 
 impl<F: FnMut(Report)> SnapshotLane<F> {
-    fn run(mut self, ops: &Receiver<SnapshotOp>) {
-        while let Ok(op) = ops.recv() {
-            match op {
-                SnapshotOp::Begin { zxid } => {
-                    self.current = Some((zxid, Compressor::new(self.options.compression)));
-                    let begun = self.store.begin(zxid, self.options.compression);
-                    self.give_up_if_failed(begun);
+    fn run(mut self, ops: &Receiver<Vec<SnapshotOp>>) {
+        while let Ok(ops) = ops.recv() {
+            for op in ops {
+                match op {
+                    SnapshotOp::Begin { zxid } => self.begin(zxid),
+                    SnapshotOp::Chunk(bytes) => self.chunk(&bytes),
+                    SnapshotOp::End => self.end(),
                 }
-                SnapshotOp::Chunk(bytes) => self.chunk(&bytes),
-                SnapshotOp::End => self.end(),
             }
         }
         self.store.abandon();
+    }
+
+    fn begin(&mut self, zxid: Zxid) {
+        let compression = self.options.compression;
+        self.current = Some((zxid, Compressor::new(compression)));
+        let begun = self.store.begin(zxid, compression);
+        self.give_up_if_failed(begun);
     }
 
     fn chunk(&mut self, bytes: &[u8]) {

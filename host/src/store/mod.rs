@@ -1,7 +1,7 @@
 //! The store on files: data directories, and the two threads that write logs and snapshots.
 //!
-//! The rules are the core's ([`zabra_core::store`]); here is only what touches the operating system.
-//! Start reading at [`Directories::open`], then [`Lanes::start`].
+//! The rules are the core's ([`zabra_core::store`]); here is only what touches the operating
+//! system. Start reading at [`Directories::open`], then [`Lanes::start`].
 
 mod compress;
 mod directories;

@@ -19,7 +19,8 @@ use zabra_core::store::Restore;
 use zabra_core::store::disk::Disk;
 use zabra_core::store::log::LogOptions;
 use zabra_core::store::names::Compression;
-use zabra_core::store::recovery::{Recovered, recover};
+use zabra_core::store::recovery::{RecoverError, Recovered, recover};
+use zabra_core::tree::Loader;
 
 use super::*;
 
@@ -131,12 +132,17 @@ fn lanes(
     (lanes, reports)
 }
 
+fn store(lanes: &Lanes, seq: u64, op: StoreOp) {
+    lanes.store(&mut vec![(Seq(seq), op)]);
+}
+
 fn write_snapshot(lanes: &Lanes, zxid: i64) {
-    lanes.snapshot(SnapshotOp::Begin { zxid: Zxid(zxid) });
+    let mut ops = vec![SnapshotOp::Begin { zxid: Zxid(zxid) }];
     for chunk in snapshot().chunks(70_000) {
-        lanes.snapshot(SnapshotOp::Chunk(Bytes::copy_from_slice(chunk)));
+        ops.push(SnapshotOp::Chunk(Bytes::copy_from_slice(chunk)));
     }
-    lanes.snapshot(SnapshotOp::End);
+    lanes.snapshot(&mut ops);
+    lanes.snapshot(&mut vec![SnapshotOp::End]);
 }
 
 fn golden(under: &str) -> PathBuf {
@@ -156,9 +162,9 @@ fn what_was_stored_is_recovered() {
 
         let (lanes, reports) = lanes(&directories, found.last.0, LaneOptions::default());
         for (seq, zxid) in (1..).zip(found.last.0 + 1..=found.last.0 + 500) {
-            lanes.store(Seq(seq), append(zxid));
+            store(&lanes, seq, append(zxid));
         }
-        lanes.store(Seq(501), StoreOp::Roll);
+        store(&lanes, 501, StoreOp::Roll);
         let mut confirmed = Seq(0);
         while confirmed < Seq(501) {
             let report = reports.recv().unwrap();
@@ -168,7 +174,7 @@ fn what_was_stored_is_recovered() {
             assert!(upto > confirmed);
             confirmed = upto;
         }
-        assert!(lanes.fsync_ms().count >= 2);
+        assert!(lanes.fsync_ms()().count >= 2);
         lanes.close();
         assert!(reports.recv().is_err(), "nothing else is reported");
     }
@@ -243,6 +249,25 @@ fn zookeepers_compressed_snapshots_are_read() {
 }
 
 #[test]
+fn zookeepers_directories_make_the_tree_that_their_digests_describe() {
+    for under in [
+        "data/mixed",
+        "data/standalone-3.8.0-gz",
+        "data/standalone-3.8.0-snappy",
+        "data/standalone-3.9.5",
+        "data/static-3.8.0/server1",
+        "data/static-3.8.0/server3",
+    ] {
+        let mut disk = FsDisk::unlocked(golden(under));
+        let mut loader = Loader::new(0, true);
+        let found = recover(&mut disk.clone(), &mut disk, &mut loader).unwrap();
+        let (tree, mismatches, _) = loader.finish();
+        assert_eq!(tree.last_zxid(), found.last, "{under}");
+        assert_eq!(mismatches, [], "{under}");
+    }
+}
+
+#[test]
 fn a_damaged_compressed_snapshot_gives_way_to_an_older_one() {
     for (under, newest, older) in [
         ("data/standalone-3.8.0-gz", "snapshot.29.gz", 0x1f),
@@ -279,8 +304,8 @@ fn old_snapshots_and_logs_are_purged() {
     };
     let (lanes, reports) = lanes(&directories, 0, options);
     for zxid in 1..=5_i64 {
-        lanes.store(Seq(zxid.cast_unsigned() * 2), append(zxid));
-        lanes.store(Seq(zxid.cast_unsigned() * 2 + 1), StoreOp::Roll);
+        store(&lanes, zxid.cast_unsigned() * 2, append(zxid));
+        store(&lanes, zxid.cast_unsigned() * 2 + 1, StoreOp::Roll);
         while !matches!(reports.recv().unwrap(), Report::Input(Input::Stored { upto })
             if upto == Seq(zxid.cast_unsigned() * 2 + 1))
         {}
@@ -310,7 +335,7 @@ fn a_log_that_cannot_be_written_is_reported_once() {
     let (lanes, reports) = lanes(&directories, 0, LaneOptions::default());
     fs::create_dir(directories.logs().path().join("log.1")).unwrap();
     for zxid in 1..=3_i64 {
-        lanes.store(Seq(zxid.cast_unsigned()), append(zxid));
+        store(&lanes, zxid.cast_unsigned(), append(zxid));
     }
     let Report::LogFailed(error) = reports.recv().unwrap() else {
         panic!("expected the failure");
@@ -330,7 +355,7 @@ fn a_panic_of_the_logs_lane_is_reported() {
     let temporary = Temporary::new();
     let directories = temporary.open();
     let (lanes, reports) = lanes(&directories, 9, LaneOptions::default());
-    lanes.store(Seq(1), append(9));
+    store(&lanes, 1, append(9));
     let report = reports.recv().unwrap();
     assert!(matches!(&report, Report::LogFailed(error) if error.to_string().contains("panicked")));
     lanes.close();
@@ -456,10 +481,49 @@ fn preallocated_zeros_are_on_the_disk_and_go_away() {
         ..LaneOptions::default()
     };
     let (lanes, reports) = lanes(&directories, 0, options);
-    lanes.store(Seq(1), append(1));
+    store(&lanes, 1, append(1));
     reports.recv().unwrap();
     assert_eq!(directories.logs().list().unwrap().len(), 2);
     assert!(directories.logs().bytes().unwrap() > 1 << 20);
     lanes.close();
     assert!(directories.logs().bytes().unwrap() < 1000);
+}
+
+#[test]
+fn errors_name_the_path_once_and_what_to_do() {
+    let temporary = Temporary::new();
+    let path = temporary.0.join("version-2");
+    let directories = temporary.open();
+    fs::write(
+        path.join("log.1"),
+        b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0not a record",
+    )
+    .unwrap();
+    let mut restored = Recorder::default();
+    let refused = recover(
+        &mut directories.logs(),
+        &mut directories.snapshots(),
+        &mut restored,
+    );
+    let refused: RecoverError<Error, &str> = refused.unwrap_err();
+    let message = crate::Error::from(refused).to_string();
+    let log = path
+        .canonicalize()
+        .unwrap()
+        .join("log.1")
+        .display()
+        .to_string();
+    assert_eq!(message.matches(&log).count(), 1, "{message}");
+    assert!(
+        message.contains("nothing was changed; replace"),
+        "{message}"
+    );
+
+    let error = directories.logs().cut("log.9", 0).unwrap_err();
+    let message = crate::Error::from(error).to_string();
+    assert_eq!(message.matches("log.9").count(), 1, "{message}");
+    assert!(
+        message.contains("log.9: cannot cut the file: "),
+        "{message}"
+    );
 }

@@ -62,7 +62,8 @@ pub enum LogError<R> {
         /// What was found instead of the next.
         found: Zxid,
     },
-    /// An earlier file ends with a write cut short, and transactions may be missing between it and this file.
+    /// An earlier file ends with a write cut short, and transactions may be missing between it and
+    /// this file.
     Interrupted {
         /// The earlier file.
         earlier: String,
@@ -98,8 +99,8 @@ pub enum LogError<R> {
 
 /// What an operator can do about a log that is not whole.
 const LOG_ADVICE: &str = "nothing was changed; replace the data directory by a copy of a healthy \
-    server's or a backup, or move this file and all later logs and snapshots away to go back to the \
-    state before them";
+    server's or a backup, or move this file and all later logs and snapshots away to go back to \
+    the state before them";
 
 impl<D: fmt::Display, R: fmt::Display> fmt::Display for RecoverError<D, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,7 +134,9 @@ where
 }
 
 impl<R> LogError<R> {
-    const fn advice(&self) -> &'static str {
+    /// What the operator can do, as a clause to end the message with.
+    #[must_use]
+    pub const fn advice(&self) -> &'static str {
         match self {
             Self::Misnamed { .. } => {
                 "nothing was changed; give the file its name back, or move it away if it does not \

@@ -14,7 +14,8 @@ pub enum Note {
         /// The file.
         file: String,
     },
-    /// No log record is as new as the snapshot: the log was lost, or the snapshot came from another server.
+    /// No log record is as new as the snapshot: the log was lost, or the snapshot came from another
+    /// server.
     LogEndsBeforeSnapshot {
         /// The last record.
         log: Zxid,

@@ -13,8 +13,8 @@ use super::{LogError, Note};
 
 /// How many transactions back one may stand in the log again.
 ///
-/// A ZooKeeper follower writes the proposals it had not committed again when it synchronises anew; they are
-/// at most as many as a leader lets be outstanding.
+/// A ZooKeeper follower writes the proposals it had not committed again when it synchronises anew;
+/// they are at most as many as a leader lets be outstanding.
 const REPEATED_TXNS_MAX: usize = 1 << 16;
 
 /// The transactions read so far, and what may come next.
@@ -171,8 +171,8 @@ impl Replay {
         let after = self.seen.max(self.snapshot.unwrap_or(Zxid::ZERO));
         let goes_on = epoch(zxid) == epoch(after) && zxid.0 <= after.0 + 1;
         match interrupted.torn_at {
-            // ZooKeeper leaves a torn end where it is and begins a new file with the transaction that was
-            // torn, or that came in its place.
+            // ZooKeeper leaves a torn end where it is and begins a new file with the transaction
+            // that was torn, or that came in its place.
             Some(at) if goes_on => {
                 notes.push(Note::TornEndPassed {
                     file: interrupted.location,
@@ -215,7 +215,8 @@ const fn fingerprint(record: Record<'_>) -> Fingerprint {
     (record.checksum, record.payload.len())
 }
 
-/// Whether no transaction can be missing between the two: zxids of an epoch have no gaps and begin with 1.
+/// Whether no transaction can be missing between the two: zxids of an epoch have no gaps and begin
+/// with 1.
 fn follows(last: Zxid, zxid: Zxid) -> bool {
     last.0.checked_add(1) == Some(zxid.0)
         || (epoch(zxid) > epoch(last) && zxid.0 & 0xffff_ffff == 1)

@@ -55,7 +55,8 @@ fn work(disk: &MemDisk, first: i64, seed: u64, done: &mut Done) -> Result<(), Fa
     log.close()
 }
 
-/// Recovers, checks that nothing confirmed is missing and nothing was made up, returns the last zxid.
+/// Recovers, checks that nothing confirmed is missing and nothing was made up, returns the last
+/// zxid.
 fn check(disk: &MemDisk, done: &Done, situation: &str) -> i64 {
     let mut restored = Recorder::default();
     let recovered = recover(&mut disk.clone(), &mut disk.clone(), &mut restored);

@@ -33,8 +33,8 @@ impl Record<'_> {
 
 /// Reads one log file from its first byte, in pieces cut anywhere.
 ///
-/// Copies only the records that span two pieces, and from the first one that is not whole on what is not
-/// zero, at most a little more than the longest record.
+/// Copies only the records that span two pieces, and from the first one that is not whole on what
+/// is not zero, at most a little more than the longest record.
 #[derive(Debug)]
 pub struct Scanner {
     /// The offset of the first byte of `pending`.
@@ -72,7 +72,8 @@ impl Scanner {
         }
     }
 
-    /// Takes the next bytes of the file and hands out every record that is whole with them, in order.
+    /// Takes the next bytes of the file and hands out every record that is whole with them, in
+    /// order.
     ///
     /// # Errors
     /// What `sink` returned; the scanner is of no use then.
@@ -110,7 +111,8 @@ impl Scanner {
                 tail.feed(&self.pending);
                 tail.classify()
             }
-            // A file whose header is missing never held a confirmed record: the header is durable first.
+            // A file whose header is missing never held a confirmed record: the header is durable
+            // first.
             Stage::Tail(tail) if tail.offset() == 0 => match tail.first_bytes() {
                 [] => End::NoHeader,
                 found => bad_magic(found),

@@ -1,17 +1,18 @@
 //! What follows the last whole record of a file: nothing, a write cut short, or damage.
 //!
-//! A write that was never confirmed may be thrown away; one that was confirmed must not. The disk leaves of
-//! an interrupted write a prefix (a killed process, most power cuts), or any of its sectors (a power cut
-//! while the disk reorders); what is missing reads as zeros or lies after the end of the file. So the first
-//! record that is not whole was **torn** if
+//! A write that was never confirmed may be thrown away; one that was confirmed must not. The disk
+//! leaves of an interrupted write a prefix (a killed process, most power cuts), or any of its
+//! sectors (a power cut while the disk reorders); what is missing reads as zeros or lies after the
+//! end of the file. So the first record that is not whole was **torn** if
 //!
-//! * nothing but zeros follows the part that is there, and that part is not a whole record with a wrong
+//! * nothing but zeros follows the part that is there, that part is not a whole record with a wrong
 //!   length, and no whole record follows inside what its length claims, or
-//! * the end of the data is near, and a whole sector of the record is zeros while data goes on after it.
+//! * the end of the data is near, and a whole sector of the record is zeros while data goes on after
+//!   it.
 //!
-//! Everything else is **damage**: a flipped bit anywhere in a record whose last byte was written. One thing
-//! is given up: a bit that flips in the last few megabytes of the log within a record which also holds 512
-//! aligned zero bytes looks like a torn write.
+//! Everything else is **damage**: a flipped bit anywhere in a record whose last byte was written.
+//! One thing is given up: a bit that flips in the last few megabytes of the log within a record
+//! which also holds 512 aligned zero bytes looks like a torn write.
 
 use alloc::vec::Vec;
 
@@ -145,8 +146,8 @@ impl Tail {
         })
     }
 
-    /// Whether a whole record stands inside what the length claims: then the length is damaged, for what
-    /// follows a torn record was never written whole.
+    /// Whether a whole record stands inside what the length claims: then the length is damaged, for
+    /// what follows a torn record was never written whole.
     fn holds_record(&self) -> bool {
         let mut budget = SEARCH_BYTES_MAX;
         let ends = self.data.iter().enumerate().skip(RECORD_HEAD_BYTES);
@@ -169,7 +170,8 @@ impl Tail {
             })
     }
 
-    /// Whether a sector of the record's `whole` bytes was never written, though bytes after it were.
+    /// Whether a sector of the record's `whole` bytes was never written, though bytes after it
+    /// were.
     fn has_hole(&self, whole: usize) -> bool {
         if self.data.len() > UNSYNCED_BYTES_MAX {
             return false;
