@@ -105,9 +105,9 @@ impl Shard {
             .current_dir(workspace.peers_target())
             .env("PYTHONPATH", &plugin)
             .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("ZABRA_KAZOO_EXPECTED", plugin.join("expected.txt"))
-            .env("ZABRA_KAZOO_SERVER", server_command(workspace))
-            .env("ZABRA_KAZOO_SHARD", format!("{index}/{KAZOO_SHARDS}"))
+            .env("PEERS_KAZOO_EXPECTED", plugin.join("expected.txt"))
+            .env("PEERS_KAZOO_SERVER", server_command(workspace))
+            .env("PEERS_KAZOO_SHARD", format!("{index}/{KAZOO_SHARDS}"))
             .stdout(output)
             .stderr(errors);
         eprintln!(
@@ -187,9 +187,9 @@ fn rust_peers(workspace: &Workspace, filter: &str) -> crate::Result {
     // The feature set of the whole workspace, as everywhere, or dependencies would be built again.
     let mut command =
         workspace.cargo(&["test", "--workspace", "--locked", "--test", "peers", "--"]);
-    command.arg(filter).env("ZABRA_BIN", workspace.server());
+    command.arg(filter).env("PEERS_SERVER", workspace.server());
     if workspace.baseline {
-        command.env("ZABRA_BASELINE", "1");
+        command.env("PEERS_BASELINE", "1");
     }
     run(&mut command)?;
     Ok(Outcome::Passed)

@@ -69,3 +69,32 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, Report};
+
+    fn finish(ci: bool, result: crate::Result) -> bool {
+        let mut report = Report {
+            ci,
+            lines: Vec::new(),
+        };
+        report.run("first", || Ok(Outcome::Passed));
+        report.run("second", || result);
+        let failed = report.lines.iter().any(|line| line.result.is_err());
+        assert_eq!(report.lines.len(), 2);
+        failed
+    }
+
+    #[test]
+    fn skipped_step_fails_in_ci_only() {
+        assert!(!finish(false, Ok(Outcome::Skipped("no Java".into()))));
+        assert!(finish(true, Ok(Outcome::Skipped("no Java".into()))));
+    }
+
+    #[test]
+    fn one_failed_step_fails_the_run() {
+        assert!(finish(false, Err("broken".into())));
+        assert!(!finish(true, Ok(Outcome::Passed)));
+    }
+}

@@ -5,15 +5,19 @@ use core::net::{Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 use std::{env, process};
 
+use super::wire;
+
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+/// Apache ZooKeeper leaves a connection hanging that comes while it is about to serve.
+const SERVING_ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Whose server it is.
@@ -26,14 +30,21 @@ pub(crate) enum Kind {
 impl Kind {
     fn command(self, config: &Path) -> Command {
         // With the baseline, Apache ZooKeeper stands in for us: it shows what a test demands.
-        if self == Self::Apache || env::var_os("ZABRA_BASELINE").is_some() {
+        if self == Self::Apache || env::var_os("PEERS_BASELINE").is_some() {
             let mut command = Command::new(peer("apache-zookeeper"));
             command.arg("server").arg(config);
             return command;
         }
-        let binary = env::var_os("ZABRA_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_zabra").into());
+        let binary =
+            env::var_os("PEERS_SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_zabra").into());
         let mut command = Command::new(binary);
         command.args(["server", "--config"]).arg(config);
+        // Each of ours is a setting of the server; the test's own are all in the file.
+        for (name, _) in
+            env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ZABRA_"))
+        {
+            command.env_remove(name);
+        }
         command
     }
 }
@@ -141,8 +152,8 @@ impl Server {
                 "the server ended with {ended:?}:\n{}",
                 self.log()
             );
-            let serving = TcpStream::connect(self.address).is_ok()
-                && super::wire::word(self.address, "srvr").is_ok_and(|text| text.contains("Zxid:"));
+            let answer = wire::word(self.address, "srvr", SERVING_ANSWER_TIME_MAX);
+            let serving = answer.is_ok_and(|text| text.contains("Zxid:"));
             if serving {
                 return;
             }
@@ -162,7 +173,7 @@ impl Server {
 
     /// The zxid of the last transaction it knows.
     pub(crate) fn zxid(&self) -> i64 {
-        let answer = super::wire::word(self.address, "srvr").unwrap();
+        let answer = wire::word(self.address, "srvr", STOP_TIME_MAX).unwrap();
         let zxid = answer
             .lines()
             .find_map(|line| line.strip_prefix("Zxid: 0x"))

@@ -358,9 +358,9 @@ impl Client {
 }
 
 /// Asks a four-letter word.
-pub(crate) fn word(address: SocketAddr, word: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, REPLY_TIME_MAX)?;
-    stream.set_read_timeout(Some(REPLY_TIME_MAX))?;
+pub(crate) fn word(address: SocketAddr, word: &str, time_max: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, time_max)?;
+    stream.set_read_timeout(Some(time_max))?;
     stream.write_all(word.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

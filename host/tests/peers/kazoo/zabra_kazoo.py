@@ -6,9 +6,9 @@ harness (one cluster per test class, restarts, fresh directories) stays as kazoo
 
 The environment tells it what to do:
 
-ZABRA_KAZOO_SERVER    the command, as a JSON list; the path of the zoo.cfg is appended
-ZABRA_KAZOO_EXPECTED  the list of tests, see expected.txt
-ZABRA_KAZOO_SHARD     "i/n": run only the i-th of n parts (whole classes), default everything
+PEERS_KAZOO_SERVER    the command, as a JSON list; the path of the zoo.cfg is appended
+PEERS_KAZOO_EXPECTED  the list of tests, see expected.txt
+PEERS_KAZOO_SHARD     "i/n": run only the i-th of n parts (whole classes), default everything
 """
 
 import collections
@@ -91,9 +91,11 @@ def _run(server):
     if server.peers:
         raise NotImplementedError("an ensemble of several servers is not started here")
     config = _write_config(server)
-    command = json.loads(os.environ["ZABRA_KAZOO_SERVER"]) + [config]
+    command = json.loads(os.environ["PEERS_KAZOO_SERVER"]) + [config]
+    # Each ZABRA_ variable is a setting of our server; the tests' own are all in the file.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZABRA_")}
     with open(os.path.join(server.working_path, "zookeeper.log"), "ab") as log:
-        server.process = subprocess.Popen(command, stdout=log, stderr=log)
+        server.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     server._running = True
     end = time.monotonic() + DEADLINE_SECONDS
     while not _serves(server.client_port):
@@ -142,7 +144,7 @@ _SLEEPY = {
 
 def _shard(items):
     """Whole classes, as each starts its server, dealt so that the parts take about as long."""
-    index, count = (int(part) for part in os.environ.get("ZABRA_KAZOO_SHARD", "0/1").split("/"))
+    index, count = (int(part) for part in os.environ.get("PEERS_KAZOO_SHARD", "0/1").split("/"))
     classes = collections.Counter(_name(item).rpartition("::")[0] for item in items)
     classes.update({name: extra for name, extra in _SLEEPY.items() if name in classes})
     parts = [set() for _ in range(count)]
@@ -190,6 +192,6 @@ class _Gate:
 
 
 def pytest_configure(config):
-    path = os.environ.get("ZABRA_KAZOO_EXPECTED")
+    path = os.environ.get("PEERS_KAZOO_EXPECTED")
     if path:
         config.pluginmanager.register(_Gate(_read_expected(path)), "zabra-gate")
