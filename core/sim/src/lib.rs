@@ -1,1 +1,8 @@
 //! Deterministic simulator of the core.
+
+pub mod marks;
+pub mod model;
+pub mod oracle;
+pub mod rng;
+pub mod violation;
+pub mod wire;
