@@ -713,7 +713,9 @@ impl<'a> Reader<'a> {
 
     fn names(&mut self) -> Result<Vec<String>, String> {
         let count = self.count()?;
-        let mut names = (0..count).map(|_| self.path()).collect::<Result<Vec<_>, _>>()?;
+        let mut names = (0..count)
+            .map(|_| self.path())
+            .collect::<Result<Vec<_>, _>>()?;
         names.sort();
         Ok(names)
     }

@@ -1,6 +1,6 @@
 //! Who may do what.
 
-use std::net::Ipv4Addr;
+use core::net::Ipv4Addr;
 use std::rc::Rc;
 
 use crate::wire::Acl;
@@ -125,13 +125,15 @@ pub fn fix_up(sent: Option<&[Acl]>, identities: &[Identity]) -> Result<Rc<[Acl]>
 #[must_use]
 pub fn masked(acl: &[Acl]) -> Vec<Acl> {
     acl.iter()
-        .map(|entry| match (entry.scheme.as_deref(), entry.id.as_deref()) {
-            (Some("digest"), Some(id)) => {
-                let user = id.split_once(':').map_or(id, |(user, _)| user);
-                Acl::new(entry.perms, "digest", &format!("{user}:x"))
-            }
-            _ => entry.clone(),
-        })
+        .map(
+            |entry| match (entry.scheme.as_deref(), entry.id.as_deref()) {
+                (Some("digest"), Some(id)) => {
+                    let user = id.split_once(':').map_or(id, |(user, _)| user);
+                    Acl::new(entry.perms, "digest", &format!("{user}:x"))
+                }
+                _ => entry.clone(),
+            },
+        )
         .collect()
 }
 
@@ -167,7 +169,10 @@ mod tests {
         let alice = ("digest".to_owned(), "alice:h".to_owned());
         let sent = [Acl::new(31, "auth", "")];
         let stored = fix_up(Some(&sent), &[alice.clone()]);
-        assert_eq!(stored.as_deref(), Ok(&[Acl::new(31, "digest", "alice:h")][..]));
+        assert_eq!(
+            stored.as_deref(),
+            Ok(&[Acl::new(31, "digest", "alice:h")][..])
+        );
         assert_eq!(fix_up(Some(&sent), &[]), Err(-114));
         assert_eq!(check(&sent, 1, &[alice]), Err(-102));
     }

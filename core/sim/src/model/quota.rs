@@ -23,7 +23,10 @@ impl Track {
             parts
                 .filter_map(|part| {
                     let (key, value) = part.split_once('=')?;
-                    Some((key.to_owned(), value.trim_matches('=').parse().unwrap_or(-1)))
+                    Some((
+                        key.to_owned(),
+                        value.trim_matches('=').parse().unwrap_or(-1),
+                    ))
                 })
                 .collect(),
         )
@@ -34,8 +37,16 @@ impl Track {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("count={},bytes={}", self.value("count"), self.value("bytes"));
-        let others = || self.0.iter().filter(|(key, _)| *key != "count" && *key != "bytes");
+        let mut text = format!(
+            "count={},bytes={}",
+            self.value("count"),
+            self.value("bytes")
+        );
+        let others = || {
+            self.0
+                .iter()
+                .filter(|(key, _)| *key != "count" && *key != "bytes")
+        };
         if others().next().is_some() {
             text.push('=');
         }
@@ -50,7 +61,10 @@ impl Track {
 fn prefix<'a>(state: &State, path: &'a str) -> Option<&'a str> {
     let mut at = path;
     while !at.is_empty() && at != "/" {
-        if state.nodes.contains_key(format!("{ROOT}{at}{LIMITS}").as_str()) {
+        if state
+            .nodes
+            .contains_key(format!("{ROOT}{at}{LIMITS}").as_str())
+        {
             return Some(at);
         }
         at = path::parent(at);
@@ -65,15 +79,22 @@ pub fn count(state: &mut State, path: &str, bytes: i64, nodes: i64) {
     };
     state.change(&format!("{ROOT}{prefix}{STATS}"), |node| {
         let mut track = Track::parse(node.data.as_deref());
-        track.0.insert("count".to_owned(), track.value("count") + nodes);
-        track.0.insert("bytes".to_owned(), track.value("bytes") + bytes);
+        track
+            .0
+            .insert("count".to_owned(), track.value("count") + nodes);
+        track
+            .0
+            .insert("bytes".to_owned(), track.value("bytes") + bytes);
         node.data = Some(Rc::from(track.text().as_bytes()));
     });
 }
 
 /// Fills in a stats znode that was just created.
 pub fn created(state: &mut State, path: &str) {
-    let Some(target) = path.strip_prefix(ROOT).and_then(|path| path.strip_suffix(STATS)) else {
+    let Some(target) = path
+        .strip_prefix(ROOT)
+        .and_then(|path| path.strip_suffix(STATS))
+    else {
         return;
     };
     if !target.is_empty() {

@@ -53,7 +53,10 @@ impl State {
                 let all = matches!(prefix.trim(), "" | "/");
                 let paths = self.ephemerals(caller.session).into_iter();
                 let paths = paths.filter(|path| all || path.starts_with(prefix.as_str()));
-                Ok(Body::Children(paths.map(|path| path.to_string()).collect(), None))
+                Ok(Body::Children(
+                    paths.map(|path| path.to_string()).collect(),
+                    None,
+                ))
             }
             Op::MultiRead(ops) => self.multi_read(ops, caller),
             Op::Sync { path } => Ok(Body::Path(path.clone(), None)),

@@ -161,7 +161,10 @@ fn has_recursive_above(table: &Table, path: &str) -> bool {
     let mut at = path;
     while at != "/" {
         at = path::parent_name(at);
-        if table.get(at).is_some_and(|modes| modes.contains(&Mode::Recursive)) {
+        if table
+            .get(at)
+            .is_some_and(|modes| modes.contains(&Mode::Recursive))
+        {
             return true;
         }
     }

@@ -109,13 +109,18 @@ impl State {
     /// # Errors
     /// It may not be deleted.
     pub fn reap(&self, path: &str, stamp: Stamp, settings: &Settings) -> Result<Applied, String> {
-        let node = self.node(path).ok_or_else(|| format!("{path} does not exist"))?;
+        let node = self
+            .node(path)
+            .ok_or_else(|| format!("{path} does not exist"))?;
         if self.descendants(path).next().is_some() {
             return Err(format!("{path} has children"));
         }
         match node.ttl(settings) {
             Some(ttl) if stamp.time - node.mtime <= ttl => {
-                return Err(format!("{path} is {} ms old, of {ttl}", stamp.time - node.mtime));
+                return Err(format!(
+                    "{path} is {} ms old, of {ttl}",
+                    stamp.time - node.mtime
+                ));
             }
             Some(_) => {}
             None if node.owner != CONTAINER_OWNER => {
@@ -295,12 +300,7 @@ impl Work<'_> {
         self.trigger(4, path::parent_name(path), &acl);
     }
 
-    fn set_data(
-        &mut self,
-        path: &str,
-        data: Option<Rc<[u8]>>,
-        version: i32,
-    ) -> Result<Body, i32> {
+    fn set_data(&mut self, path: &str, data: Option<Rc<[u8]>>, version: i32) -> Result<Body, i32> {
         if !path::is_valid(path) {
             return Err(BAD_ARGUMENTS);
         }

@@ -151,15 +151,20 @@ impl Connection {
             .filter(is_first_or_auth)
             .and_then(|index| self.pending.remove(index));
         let Some(pending) = pending else {
-            let first = self.pending.front().map(|pending| (pending.xid, &pending.op));
+            let first = self
+                .pending
+                .front()
+                .map(|pending| (pending.xid, &pending.op));
             return Err(Violation::new(
                 "C2 replies in order of requests",
                 format!("expected the reply to {first:?}, found {header:?}"),
             ));
         };
-        ensure(pending.end <= self.delivered, "C2 reply before request", || {
-            format!("{:?} is answered but was not received", pending.op)
-        })?;
+        ensure(
+            pending.end <= self.delivered,
+            "C2 reply before request",
+            || format!("{:?} is answered but was not received", pending.op),
+        )?;
         self.reply(pending, header, input, versions, marks)
     }
 
@@ -330,11 +335,18 @@ impl Connection {
         ensure(
             versions.stored >= header.zxid,
             "C20 nothing is shown before it is durable",
-            || format!("{event:?} at {} when {} is durable", header.zxid, versions.stored),
+            || {
+                format!(
+                    "{event:?} at {} when {} is durable",
+                    header.zxid, versions.stored
+                )
+            },
         )?;
-        ensure(header.zxid >= self.heard, "C9 events in order of zxid", || {
-            format!("{event:?} at {} after {}", header.zxid, self.heard)
-        })?;
+        ensure(
+            header.zxid >= self.heard,
+            "C9 events in order of zxid",
+            || format!("{event:?} at {} after {}", header.zxid, self.heard),
+        )?;
         if header.zxid > self.heard {
             self.hear_up_to(header.zxid - 1, versions, marks)?;
             let version = versions.at(header.zxid)?;
@@ -424,7 +436,10 @@ impl Connection {
         self.expected.retain(|heard| heard.is_readable);
         let missing = self.expected.front().map(|heard| heard.event.clone());
         ensure(missing.is_none(), "C8 watch before data", || {
-            format!("{missing:?} at {} is not heard before {shown} is shown", self.heard)
+            format!(
+                "{missing:?} at {} is not heard before {shown} is shown",
+                self.heard
+            )
         })
     }
 }
@@ -464,22 +479,32 @@ fn compare(op: &Op, expected: &Outcome, found: &Outcome, zxid: i64) -> Result<()
         // A container in a multi may be answered with its path only, which the C client needs.
         (Op::Multi(ops), Body::Multi(expected), Body::Multi(found)) => {
             expected.len() == found.len()
-                && ops.iter().zip(expected.iter().zip(found)).all(|(op, (expected, found))| {
-                    let is_container =
-                        matches!(op, Op::Create { kind: CreateKind::Container, .. });
-                    match (&expected.2, &found.2) {
-                        (Body::Path(expected, _), Body::Path(path, None)) if is_container => {
-                            expected == path && found.0 == 1 && found.1 == 0
+                && ops
+                    .iter()
+                    .zip(expected.iter().zip(found))
+                    .all(|(op, (expected, found))| {
+                        let is_container = matches!(
+                            op,
+                            Op::Create {
+                                kind: CreateKind::Container,
+                                ..
+                            }
+                        );
+                        match (&expected.2, &found.2) {
+                            (Body::Path(expected, _), Body::Path(path, None)) if is_container => {
+                                expected == path && found.0 == 1 && found.1 == 0
+                            }
+                            _ => expected == found,
                         }
-                        _ => expected == found,
-                    }
-                })
+                    })
         }
         _ => expected.body == found.body,
     };
-    ensure(is_same && expected.err == found.err, "C4 reply equals the model's", || {
-        format!("{op:?} at {zxid}: expected {expected:?}, found {found:?}")
-    })
+    ensure(
+        is_same && expected.err == found.err,
+        "C4 reply equals the model's",
+        || format!("{op:?} at {zxid}: expected {expected:?}, found {found:?}"),
+    )
 }
 
 fn mark_reply(op: &Op, found: &Outcome, marks: &mut Marks) {
@@ -496,12 +521,23 @@ fn mark_reply(op: &Op, found: &Outcome, marks: &mut Marks) {
     match (op, &found.body) {
         (Op::Multi(_), Body::Multi(results)) if !results.is_empty() => {
             let is_rolled_back = results.iter().any(|(kind, ..)| *kind == -1);
-            marks.hit(if is_rolled_back { "multi_rollback" } else { "multi_applied" });
+            marks.hit(if is_rolled_back {
+                "multi_rollback"
+            } else {
+                "multi_applied"
+            });
         }
         (Op::MultiRead(_), Body::Multi(_)) => marks.hit("multi_read"),
-        (Op::Create { flags: 2 | 3 | 6, .. }, Body::Path(..)) => marks.hit("create_sequential"),
+        (
+            Op::Create {
+                flags: 2 | 3 | 6, ..
+            },
+            Body::Path(..),
+        ) => marks.hit("create_sequential"),
         (Op::GetAcl { .. }, Body::Acl(acl, _))
-            if acl.iter().any(|entry| entry.id.as_deref() == Some("alice:x")) =>
+            if acl
+                .iter()
+                .any(|entry| entry.id.as_deref() == Some("alice:x")) =>
         {
             marks.hit("acl_masked");
         }

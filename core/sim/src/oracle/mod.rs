@@ -62,7 +62,10 @@ impl Versions {
 
     /// The version of this zxid.
     pub fn at(&self, zxid: i64) -> Result<&Version, Violation> {
-        let first = self.versions.front().map_or(0, |version| version.state.zxid);
+        let first = self
+            .versions
+            .front()
+            .map_or(0, |version| version.state.zxid);
         usize::try_from(zxid - first)
             .ok()
             .and_then(|index| self.versions.get(index))
@@ -83,12 +86,26 @@ impl Versions {
 
     /// Checks that a request may be answered with the state of this zxid.
     pub fn ensure_visible(&self, zxid: i64, op: &Op) -> Result<(), Violation> {
-        ensure(zxid <= self.stored, "C20 nothing is shown before it is durable", || {
-            format!("{op:?} is answered at {zxid} when {} is durable", self.stored)
-        })?;
-        ensure(zxid >= self.floor || op.is_write(), "C3 no read goes back", || {
-            format!("{op:?} is answered at {zxid} after {} was shown", self.floor)
-        })
+        ensure(
+            zxid <= self.stored,
+            "C20 nothing is shown before it is durable",
+            || {
+                format!(
+                    "{op:?} is answered at {zxid} when {} is durable",
+                    self.stored
+                )
+            },
+        )?;
+        ensure(
+            zxid >= self.floor || op.is_write(),
+            "C3 no read goes back",
+            || {
+                format!(
+                    "{op:?} is answered at {zxid} after {} was shown",
+                    self.floor
+                )
+            },
+        )
     }
 }
 
@@ -202,9 +219,16 @@ impl Oracle {
     ) -> Result<(), Violation> {
         let header = txn::Header::decode(payload).map_err(|error| Violation::new("txn", error))?;
         let last = self.versions.last().state.zxid;
-        ensure(zxid == last + 1 && header.zxid == zxid, "C1 zxids without gaps", || {
-            format!("appended {zxid}, in the header {}, after {last}", header.zxid)
-        })?;
+        ensure(
+            zxid == last + 1 && header.zxid == zxid,
+            "C1 zxids without gaps",
+            || {
+                format!(
+                    "appended {zxid}, in the header {}, after {last}",
+                    header.zxid
+                )
+            },
+        )?;
         ensure(header.time == wall, "txn time", || {
             format!("appended {header:?} at {wall}")
         })?;
@@ -231,9 +255,11 @@ impl Oracle {
         let timeout_ms = Reader(header.body)
             .int()
             .map_err(|error| Violation::new("txn", error))?;
-        ensure(self.used_ids.insert(header.session), "a session id is used once", || {
-            format!("{:#x} is given again", header.session)
-        })?;
+        ensure(
+            self.used_ids.insert(header.session),
+            "a session id is used once",
+            || format!("{:#x} is given again", header.session),
+        )?;
         let session = Session {
             timeout_ms: timeout_ms.cast_unsigned(),
             touched: now,
@@ -256,12 +282,16 @@ impl Oracle {
                 format!("{:#x} is closed and is not there", header.session),
             )
         })?;
-        ensure(now >= session.expires_after(), "C14 no session expires early", || {
-            format!(
-                "{:#x} expires at {now}, last heard of at {}, timeout {} ms",
-                header.session, session.touched, session.timeout_ms
-            )
-        })?;
+        ensure(
+            now >= session.expires_after(),
+            "C14 no session expires early",
+            || {
+                format!(
+                    "{:#x} expires at {now}, last heard of at {}, timeout {} ms",
+                    header.session, session.touched, session.timeout_ms
+                )
+            },
+        )?;
         self.marks.hit("session_expired");
         self.end_session(header.session);
         let state = &self.versions.last().state;
@@ -306,7 +336,11 @@ impl Oracle {
         let applied = state
             .reap(&path, stamp, &self.settings)
             .map_err(|error| Violation::new("what is reaped may be reaped", error))?;
-        self.marks.hit(if is_ttl { "ttl_reaped" } else { "container_reaped" });
+        self.marks.hit(if is_ttl {
+            "ttl_reaped"
+        } else {
+            "container_reaped"
+        });
         Ok((applied.state, applied.triggers))
     }
 
@@ -381,7 +415,10 @@ impl Oracle {
     /// Takes bytes that the server sends. Returns whether the connection is now open or refused.
     pub fn sent(&mut self, link: u64, bytes: &[u8], now: u64) -> Result<(), Violation> {
         let Some(mut connection) = self.connections.remove(&link) else {
-            return Err(Violation::new("wire", format!("bytes on link {link}, which is closed")));
+            return Err(Violation::new(
+                "wire",
+                format!("bytes on link {link}, which is closed"),
+            ));
         };
         connection.partial.extend_from_slice(bytes);
         let mut result = Ok(());
@@ -394,7 +431,11 @@ impl Oracle {
             } else {
                 connection.frame(&frame, &self.versions, &mut self.marks)
             };
-            if let Some(header) = Reader(&frame).reply_header().ok().filter(|_| result.is_ok()) {
+            if let Some(header) = Reader(&frame)
+                .reply_header()
+                .ok()
+                .filter(|_| result.is_ok())
+            {
                 let is_open = matches!(connection.stage, Stage::Open(_));
                 if is_open && header.xid != 0 && header.zxid <= self.versions.stored {
                     self.versions.shown = self.versions.shown.max(header.zxid);
@@ -455,7 +496,11 @@ impl Oracle {
             let is_empty = response.timeout_ms == 0 && response.password == [0; 16];
             ensure(is_empty, "a refusal of a session is all zeros", describe)?;
             let is_wrong = self.sessions.contains_key(&request.session);
-            self.marks.hit(if is_wrong { "wrong_password" } else { "session_refused" });
+            self.marks.hit(if is_wrong {
+                "wrong_password"
+            } else {
+                "session_refused"
+            });
             connection.may_close = Some("its session was refused");
             return Ok(());
         }
@@ -511,13 +556,17 @@ impl Oracle {
             || format!("{response:x?}"),
         )?;
         if let Some(session) = self.sessions.get_mut(&response.session) {
-            ensure(session.link.is_none(), "a session is announced once", || {
-                format!("{response:x?} is also of link {:?}", session.link)
-            })?;
+            ensure(
+                session.link.is_none(),
+                "a session is announced once",
+                || format!("{response:x?} is also of link {:?}", session.link),
+            )?;
             let timeout_ms = response.timeout_ms.cast_unsigned();
-            ensure(session.timeout_ms == timeout_ms, "the timeout that was stored", || {
-                format!("{} ms is stored, {response:x?} is sent", session.timeout_ms)
-            })?;
+            ensure(
+                session.timeout_ms == timeout_ms,
+                "the timeout that was stored",
+                || format!("{} ms is stored, {response:x?} is sent", session.timeout_ms),
+            )?;
             session.link = Some(link);
             // The server may count from the request or from the answer; judge leniently both ways.
             session.touched = session.touched.min(now);
@@ -532,15 +581,20 @@ impl Oracle {
     ) -> Result<(), Violation> {
         let (least, greatest) = self.timeout_ms;
         let expected = request.timeout_ms.max(least).min(greatest);
-        ensure(response.timeout_ms == expected, "the negotiated timeout", || {
-            format!("expected {expected} ms, found {response:x?}")
-        })
+        ensure(
+            response.timeout_ms == expected,
+            "the negotiated timeout",
+            || format!("expected {expected} ms, found {response:x?}"),
+        )
     }
 
     /// Takes the server's closing of a link.
     pub fn closed_by_server(&mut self, link: u64, now: u64) -> Result<(), Violation> {
         let Some(connection) = self.connections.remove(&link) else {
-            return Err(Violation::new("wire", format!("link {link} is closed twice")));
+            return Err(Violation::new(
+                "wire",
+                format!("link {link} is closed twice"),
+            ));
         };
         let handshake_us = u64::from(self.handshake_timeout_ms) * 1000;
         let is_excused = match &connection.stage {
@@ -556,10 +610,17 @@ impl Oracle {
             Stage::Open(session) => !self.sessions.contains_key(session),
         };
         let reason = connection.may_close;
-        ensure(is_excused || reason.is_some(), "a connection is kept", || {
-            let pending = connection.pending.front();
-            format!("link {link} ({:x?}) is closed, pending {pending:?}", connection.stage)
-        })?;
+        ensure(
+            is_excused || reason.is_some(),
+            "a connection is kept",
+            || {
+                let pending = connection.pending.front();
+                format!(
+                    "link {link} ({:x?}) is closed, pending {pending:?}",
+                    connection.stage
+                )
+            },
+        )?;
         self.gone.push(connection);
         Ok(())
     }
@@ -591,9 +652,11 @@ impl Oracle {
             }
         }
         for (id, session) in &self.sessions {
-            ensure(now <= session.expires_before(self.tick_ms), "C14 sessions expire", || {
-                format!("{id:#x} lives at {now}: {session:?}")
-            })?;
+            ensure(
+                now <= session.expires_before(self.tick_ms),
+                "C14 sessions expire",
+                || format!("{id:#x} lives at {now}: {session:?}"),
+            )?;
         }
         while self
             .versions
@@ -627,9 +690,11 @@ impl Oracle {
         self.reapable.retain(|path, _| due.contains(path));
         for path in due {
             let since = *self.reapable.entry(Rc::clone(&path)).or_insert(now);
-            ensure(now - since <= within_ms * 1000, "containers and TTL znodes go", || {
-                format!("{path} could go since {since}, and is there at {now}")
-            })?;
+            ensure(
+                now - since <= within_ms * 1000,
+                "containers and TTL znodes go",
+                || format!("{path} could go since {since}, and is there at {now}"),
+            )?;
         }
         Ok(())
     }
@@ -645,9 +710,11 @@ impl Oracle {
             ensure(waiting.is_none(), "L4 every request is answered", || {
                 format!("link {link} waits for {waiting:?}")
             })?;
-            ensure(self.sessions.contains_key(session), "a dead session has no connection", || {
-                format!("link {link} is open with session {session:#x}")
-            })?;
+            ensure(
+                self.sessions.contains_key(session),
+                "a dead session has no connection",
+                || format!("link {link} is open with session {session:#x}"),
+            )?;
         }
         let last = self.versions.last().state.zxid;
         ensure(last == self.versions.stored, "everything is stored", || {
@@ -667,12 +734,21 @@ impl Oracle {
         ensure(
             (self.versions.stored..=last).contains(&zxid),
             "durability: what survives",
-            || format!("{zxid} of {last}, when {} was durable", self.versions.stored),
+            || {
+                format!(
+                    "{zxid} of {last}, when {} was durable",
+                    self.versions.stored
+                )
+            },
         )?;
         if zxid < last {
             self.marks.hit("power_cut_lost_a_txn");
         }
-        let first = self.versions.versions.front().map_or(0, |version| version.state.zxid);
+        let first = self
+            .versions
+            .versions
+            .front()
+            .map_or(0, |version| version.state.zxid);
         let keep = usize::try_from(zxid - first + 1).unwrap_or(0);
         self.versions.versions.truncate(keep);
         if let Some(version) = self.versions.versions.back_mut() {
@@ -690,7 +766,14 @@ impl Oracle {
             };
             (*id, session)
         };
-        self.sessions = self.versions.last().state.sessions.iter().map(fresh).collect();
+        self.sessions = self
+            .versions
+            .last()
+            .state
+            .sessions
+            .iter()
+            .map(fresh)
+            .collect();
         Ok(())
     }
 }

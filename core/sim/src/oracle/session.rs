@@ -50,10 +50,18 @@ mod tests {
     fn passwords_are_those_of_zookeeper() {
         let hex = |session| {
             let bytes = password(session);
-            bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+            bytes
+                .iter()
+                .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
         };
-        assert_eq!(hex(0x0100_0000_0000_0000), "f22acd4a97e69d6d20a49bb638eadb38");
-        assert_eq!(hex(0x0100_04d5_a9bc_0000), "86cb2e619b3de40bd4486cfcdcc29b54");
+        assert_eq!(
+            hex(0x0100_0000_0000_0000),
+            "f22acd4a97e69d6d20a49bb638eadb38"
+        );
+        assert_eq!(
+            hex(0x0100_04d5_a9bc_0000),
+            "86cb2e619b3de40bd4486cfcdcc29b54"
+        );
         assert_eq!(hex(1), "054cc74a37327db215e702e20c73f005");
     }
 }

@@ -12,15 +12,23 @@ pub fn check(file: &[u8], state: &State) -> Result<(), Violation> {
     let found = decode(file).map_err(|error| Violation::new("snapshot", error))?;
     let (sessions, nodes) = found;
     ensure(sessions == state.sessions, "snapshot: sessions", || {
-        format!("at {}: expected {:x?}, found {sessions:x?}", state.zxid, state.sessions)
+        format!(
+            "at {}: expected {:x?}, found {sessions:x?}",
+            state.zxid, state.sessions
+        )
     })?;
     for (path, node) in &state.nodes {
         let found = nodes.get(&**path);
         ensure(found == Some(&**node), "snapshot: znodes", || {
-            format!("{path} at {}: expected {node:?}, found {found:?}", state.zxid)
+            format!(
+                "{path} at {}: expected {node:?}, found {found:?}",
+                state.zxid
+            )
         })?;
     }
-    let extra = nodes.keys().find(|path| !state.nodes.contains_key(path.as_str()));
+    let extra = nodes
+        .keys()
+        .find(|path| !state.nodes.contains_key(path.as_str()));
     ensure(extra.is_none(), "snapshot: znodes", || {
         format!("{extra:?} at {} is too many", state.zxid)
     })
@@ -51,7 +59,9 @@ fn decode(file: &[u8]) -> Result<Contents, String> {
         }
         let data = input.buffer()?.map(Into::into);
         let acl = input.long()?;
-        let acl = lists.get(&acl).ok_or_else(|| format!("{path} has unknown ACL {acl}"))?;
+        let acl = lists
+            .get(&acl)
+            .ok_or_else(|| format!("{path} has unknown ACL {acl}"))?;
         let node = Node {
             data,
             acl: Rc::clone(acl),
@@ -65,7 +75,11 @@ fn decode(file: &[u8]) -> Result<Contents, String> {
             owner: input.long()?,
             pzxid: input.long()?,
         };
-        let path = if path.is_empty() { "/".to_owned() } else { path };
+        let path = if path.is_empty() {
+            "/".to_owned()
+        } else {
+            path
+        };
         if nodes.insert(path.clone(), node).is_some() {
             return Err(format!("{path} stands twice"));
         }
@@ -94,7 +108,9 @@ fn seal(file: &[u8], input: &mut Reader<'_>) -> Result<(), String> {
     let found = input.long()?;
     let name = input.path()?;
     if found != i64::from(expected) || name != "/" {
-        return Err(format!("expected seal {expected:#x}, found {found:#x} {name:?}"));
+        return Err(format!(
+            "expected seal {expected:#x}, found {found:#x} {name:?}"
+        ));
     }
     Ok(())
 }
