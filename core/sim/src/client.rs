@@ -84,7 +84,10 @@ impl Client {
             request.password = vec![7; 16];
         }
         if rng.one_in(8) {
-            request.timeout_ms = rng.pick(&[-1, 0, 100, 1000, i32::MAX]).copied().unwrap_or(0);
+            request.timeout_ms = rng
+                .pick(&[-1, 0, 100, 1000, i32::MAX])
+                .copied()
+                .unwrap_or(0);
         }
         request
     }
@@ -111,7 +114,11 @@ impl Client {
         if self.id == 0 {
             ops.push(auth("digest", b"super:admin"));
         } else if rng.one_in(2) {
-            let secret: &[u8] = if self.id.is_multiple_of(2) { b"alice:a" } else { b"bob:b" };
+            let secret: &[u8] = if self.id.is_multiple_of(2) {
+                b"alice:a"
+            } else {
+                b"bob:b"
+            };
             ops.push(auth("digest", secret));
         }
         if self.connects > 1 && rng.percent(70) {
@@ -165,13 +172,15 @@ impl Client {
                 watch: rng.one_in(2),
                 stat: rng.one_in(2),
             },
-            9 => Op::GetAcl { path: odd_path(rng) },
+            9 => Op::GetAcl {
+                path: odd_path(rng),
+            },
             10 | 11 => Op::Multi(multi(rng)),
             12 => Op::MultiRead(multi_read(rng)),
             13 => Op::Sync { path: path(rng) },
             14 => Op::AddWatch {
                 path: path(rng),
-                mode: i32::try_from(rng.below(if rng.one_in(10) { 3 } else { 2 })).unwrap_or(0),
+                mode: *rng.pick(&[0, 0, 0, 0, 1, 1, 1, 1, 2]).unwrap_or(&0),
             },
             15 => Op::RemoveWatches {
                 path: path(rng),
@@ -183,9 +192,15 @@ impl Client {
             },
             17 => self.rearm(rng),
             18 => Op::GetEphemerals {
-                prefix: rng.pick(&["", "/", "/a", "/b/x", " "]).copied().unwrap_or("").to_owned(),
+                prefix: rng
+                    .pick(&["", "/", "/a", "/b/x", " "])
+                    .copied()
+                    .unwrap_or("")
+                    .to_owned(),
             },
-            19 => Op::GetAllChildrenNumber { path: odd_path(rng) },
+            19 => Op::GetAllChildrenNumber {
+                path: odd_path(rng),
+            },
             20 => rare(rng),
             _ => Op::Ping,
         }
@@ -212,20 +227,20 @@ fn rare(rng: &mut Rng) -> Op {
             expect: RawExpect::Marshalling,
         },
         6 => Op::Raw {
-            code: *rng.pick(&[0, 10, 13, 23, 99, 1000, -5, 20, -10]).unwrap_or(&10),
+            code: *rng
+                .pick(&[0, 10, 13, 23, 99, 1000, -5, 20, -10])
+                .unwrap_or(&10),
             body: Vec::new(),
             expect: RawExpect::Unimplemented,
         },
-        7 => Op::Multi(vec![
-            Op::Create {
-                kind: CreateKind::Create,
-                path: "/a".to_owned(),
-                data: None,
-                acl: None,
-                flags: 9,
-                ttl: -1,
-            },
-        ]),
+        7 => Op::Multi(vec![Op::Create {
+            kind: CreateKind::Create,
+            path: "/a".to_owned(),
+            data: None,
+            acl: None,
+            flags: 9,
+            ttl: -1,
+        }]),
         _ => Op::WhoAmI,
     }
 }
@@ -239,7 +254,10 @@ pub fn path(rng: &mut Rng) -> String {
         1..=3 => 2,
         _ => 1,
     };
-    for names in [["a", "b", "c"], ["x", "y", "z"], ["1", "2", "3"]].iter().take(depth) {
+    for names in [["a", "b", "c"], ["x", "y", "z"], ["1", "2", "3"]]
+        .iter()
+        .take(depth)
+    {
         path.push('/');
         path.push_str(rng.pick(names).copied().unwrap_or("a"));
     }
@@ -254,10 +272,27 @@ fn odd_path(rng: &mut Rng) -> String {
         return path(rng);
     }
     let odd = [
-        "", "/", "/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config", "a", "/a/", "//a",
-        "/a/../b", "/a\u{1}", "/\u{1f600}", "/a//x", "/a/./x", "/\u{e000}", "/b\0",
-        "/zookeeper/quota/a", "/zookeeper/quota/a/zookeeper_stats",
-        "/zookeeper/quota/b/x/zookeeper_stats", "/ä", "/a/x/1/2/3",
+        "",
+        "/",
+        "/",
+        "/zookeeper",
+        "/zookeeper/quota",
+        "/zookeeper/config",
+        "a",
+        "/a/",
+        "//a",
+        "/a/../b",
+        "/a\u{1}",
+        "/\u{1f600}",
+        "/a//x",
+        "/a/./x",
+        "/\u{e000}",
+        "/b\0",
+        "/zookeeper/quota/a",
+        "/zookeeper/quota/a/zookeeper_stats",
+        "/zookeeper/quota/b/x/zookeeper_stats",
+        "/ä",
+        "/a/x/1/2/3",
     ];
     rng.pick(&odd).copied().unwrap_or("/").to_owned()
 }
@@ -289,7 +324,10 @@ fn acl(rng: &mut Rng) -> Option<Vec<Acl>> {
         1 => one(perms, "world", "anyone"),
         2 => one(31, "auth", ""),
         3 => one(31, "digest", alice),
-        4 => Some(vec![Acl::new(1, "world", "anyone"), Acl::new(perms, "digest", alice)]),
+        4 => Some(vec![
+            Acl::new(1, "world", "anyone"),
+            Acl::new(perms, "digest", alice),
+        ]),
         5 => one(31, "ip", "10.0.0.0/24"),
         6 => one(31, "ip", "10.0.0.2"),
         7 => match rng.below(10) {
@@ -310,7 +348,10 @@ fn acl(rng: &mut Rng) -> Option<Vec<Acl>> {
                 scheme: Some("digest".to_owned()),
                 id: None,
             }]),
-            _ => Some(vec![Acl::new(31, "world", "anyone"), Acl::new(31, "world", "anyone")]),
+            _ => Some(vec![
+                Acl::new(31, "world", "anyone"),
+                Acl::new(31, "world", "anyone"),
+            ]),
         },
         _ => one(31, "world", "anyone"),
     }
@@ -330,9 +371,7 @@ fn create(rng: &mut Rng) -> Op {
             ttl = rng.between(1, 700).cast_signed();
             i32::try_from(rng.between(5, 6)).unwrap_or(5)
         }
-        CreateKind::Create | CreateKind::Create2 => {
-            *rng.pick(&[0, 0, 0, 1, 1, 2, 3]).unwrap_or(&0)
-        }
+        CreateKind::Create | CreateKind::Create2 => *rng.pick(&[0, 0, 0, 1, 1, 2, 3]).unwrap_or(&0),
     };
     if rng.one_in(30) {
         flags = i32::try_from(rng.below(10)).unwrap_or(9) - 1;
@@ -340,7 +379,11 @@ fn create(rng: &mut Rng) -> Op {
     }
     Op::Create {
         kind,
-        path: if rng.one_in(12) { odd_path(rng) } else { path(rng) },
+        path: if rng.one_in(12) {
+            odd_path(rng)
+        } else {
+            path(rng)
+        },
         data: data(rng),
         acl: acl(rng),
         flags,
@@ -350,7 +393,11 @@ fn create(rng: &mut Rng) -> Op {
 
 fn set_data(rng: &mut Rng) -> Op {
     Op::SetData {
-        path: if rng.one_in(12) { plain_odd(rng) } else { path(rng) },
+        path: if rng.one_in(12) {
+            plain_odd(rng)
+        } else {
+            path(rng)
+        },
         data: data(rng),
         version: version(rng),
     }
@@ -426,10 +473,16 @@ fn multi_read(rng: &mut Rng) -> Vec<Op> {
 /// anew at a start would show otherwise, and that depends on which snapshot is read.
 fn quota(rng: &mut Rng) -> Op {
     let quotas = [
-        ("/zookeeper/quota/a", "count=3,bytes=-1=;byteHardLimit=60;countHardLimit=4"),
+        (
+            "/zookeeper/quota/a",
+            "count=3,bytes=-1=;byteHardLimit=60;countHardLimit=4",
+        ),
         ("/zookeeper/quota/b/x", "count=2,bytes=10"),
     ];
-    let (path, limits) = rng.pick(&quotas).copied().unwrap_or(("/zookeeper/quota/a", ""));
+    let (path, limits) = rng
+        .pick(&quotas)
+        .copied()
+        .unwrap_or(("/zookeeper/quota/a", ""));
     let create = |path: String, text: &str| Op::Create {
         kind: CreateKind::Create,
         path,
@@ -449,6 +502,9 @@ fn quota(rng: &mut Rng) -> Op {
             path: stats_path,
             watch: true,
         },
-        _ => Op::Multi(vec![create(limits_path, limits), create(stats_path, "count=0,bytes=0")]),
+        _ => Op::Multi(vec![
+            create(limits_path, limits),
+            create(stats_path, "count=0,bytes=0"),
+        ]),
     }
 }

@@ -7,10 +7,15 @@
     reason = "what a check does not name is no business of it"
 )]
 
+pub mod boot;
+pub mod client;
 pub mod disk;
 pub mod marks;
 pub mod model;
+pub mod node;
 pub mod oracle;
+pub mod plan;
 pub mod rng;
 pub mod violation;
 pub mod wire;
+pub mod world;

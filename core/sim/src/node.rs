@@ -2,18 +2,15 @@
 
 use std::collections::VecDeque;
 
-use zabra_core::Machine;
 use zabra_core::ids::{Seq, Zxid};
-use zabra_core::server::{Config, Input, Output, SnapshotOp, StoreOp};
+use zabra_core::server::{Input, SnapshotOp, StoreOp};
 use zabra_core::store::Restore;
 use zabra_core::store::log::{LogOptions, LogStore};
 use zabra_core::store::names::Compression;
 use zabra_core::store::snapshot::SnapshotStore;
 
+use crate::boot::Core;
 use crate::disk::SimDisk;
-
-/// A server as the simulator drives it.
-pub type Core = Box<dyn Machine<Input = Input, Output = Output>>;
 
 /// One life of a server process.
 pub struct Node {
@@ -112,7 +109,9 @@ impl Node {
 
 impl core::fmt::Debug for Node {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Node").field("next_seq", &self.next_seq).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("next_seq", &self.next_seq)
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,7 +152,9 @@ impl<R: Restore> Restore for Recording<R> {
 /// FNV-1a: two runs are compared by it.
 #[must_use]
 pub fn hash(bytes: &[u8], start: u64) -> u64 {
-    bytes.iter().fold(start ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes
+        .iter()
+        .fold(start ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
 }

@@ -349,6 +349,9 @@ impl Work<'_> {
     }
 
     fn multi(&mut self, ops: &[Op]) -> Result<Body, i32> {
+        if ops.iter().any(is_undecodable) {
+            return Err(MARSHALLING_ERROR);
+        }
         let mut results = Vec::new();
         let mut failed = None;
         for (index, op) in ops.iter().enumerate() {
@@ -404,6 +407,15 @@ const fn result_kind(op: &Op) -> i32 {
             ..
         } => CreateKind::Create2 as i32,
         _ => op.code(),
+    }
+}
+
+/// Whether ZooKeeper fails to decode a multi because of this, though each byte is in place.
+fn is_undecodable(op: &Op) -> bool {
+    match op {
+        Op::Create { flags, .. } => !(0..=6).contains(flags),
+        Op::Check { .. } | Op::Delete { .. } | Op::SetData { .. } => false,
+        _ => true,
     }
 }
 

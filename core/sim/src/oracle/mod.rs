@@ -129,6 +129,12 @@ pub struct Oracle {
     timeout_ms: (i32, i32),
     /// When each container or TTL znode could first be reaped.
     reapable: BTreeMap<Rc<str>, u64>,
+    /// What the wall clock would show if it had not jumped lately.
+    pub wall_before_jump: i64,
+    /// Whether the server has a snapshot, without which it takes no clients.
+    pub is_serving: bool,
+    /// When sessions that were heard of in this step had been heard of before.
+    touched_before: BTreeMap<i64, u64>,
     /// What has happened.
     pub marks: Marks,
 }
@@ -162,6 +168,9 @@ impl Oracle {
             handshake_timeout_ms: rules.handshake_timeout_ms,
             timeout_ms: rules.timeout_ms,
             reapable: BTreeMap::new(),
+            wall_before_jump: 0,
+            is_serving: false,
+            touched_before: BTreeMap::new(),
             marks: Marks::default(),
         }
     }
@@ -176,6 +185,7 @@ impl Oracle {
     pub fn step_begins(&mut self) {
         self.versions.floor = self.versions.shown;
         self.ending.clear();
+        self.touched_before.clear();
     }
 
     /// Notes that the server was given bytes of a link: what is whole touches the session.
@@ -191,18 +201,33 @@ impl Oracle {
         if count > 1 {
             self.marks.hit("pipelined");
         }
+        let arrived = connection
+            .pending
+            .iter()
+            .filter(|pending| pending.end <= after);
+        if arrived
+            .map(|pending| pending.op.is_write())
+            .is_sorted_by(|a, b| !a | b)
+        {
+            // Nothing but reads, then nothing but writes.
+        } else {
+            self.marks.hit("read_behind_a_write");
+        }
         // What is pipelined behind the handshake counts from the handshake on, if not later.
         if let (Stage::Open(session), true) = (&connection.stage, count > 0)
-            && let Some(session) = self.sessions.get_mut(session)
+            && let Some(state) = self.sessions.get_mut(session)
         {
-            session.touched = now;
+            self.touched_before.entry(*session).or_insert(state.touched);
+            state.touched = now;
         }
         let is_connecting = matches!(connection.stage, Stage::Connecting(_));
         if is_connecting && before < connection.connect_end && after >= connection.connect_end {
             let session = connection.session();
-            // The older connection is closed whatever comes of this one.
+            // Who does not know the password must not disturb who does.
+            let knows = matches!(&connection.stage, Stage::Connecting(request)
+                if request.password == password(session));
             for (other, older) in &mut self.connections {
-                if *other != link && session != 0 && older.session() == session {
+                if *other != link && knows && older.stage == Stage::Open(session) {
                     older.may_close.get_or_insert("its session moved");
                 }
             }
@@ -333,8 +358,13 @@ impl Oracle {
         let is_ttl = state
             .node(&path)
             .is_some_and(|node| node.ttl(&self.settings).is_some());
+        // Whether its time has come was judged when it was found; the clock may have jumped since.
+        let stamp_of_scan = write::Stamp {
+            time: stamp.time.max(self.wall_before_jump),
+            ..stamp
+        };
         let applied = state
-            .reap(&path, stamp, &self.settings)
+            .reap(&path, stamp_of_scan, &self.settings)
             .map_err(|error| Violation::new("what is reaped may be reaped", error))?;
         self.marks.hit(if is_ttl {
             "ttl_reaped"
@@ -605,7 +635,7 @@ impl Oracle {
                 if is_ahead {
                     self.marks.hit("handshake_from_the_future");
                 }
-                is_late || is_ahead
+                is_late || is_ahead || !self.is_serving
             }
             Stage::Open(session) => !self.sessions.contains_key(session),
         };

@@ -139,7 +139,8 @@ impl World {
                 client.link = None;
             }
             if !gone.is_closed {
-                self.inbox.push(Input::Link(LinkId(link), LinkInput::Closed));
+                self.inbox
+                    .push(Input::Link(LinkId(link), LinkInput::Closed));
                 self.schedule_step();
             }
         }
@@ -163,6 +164,9 @@ impl World {
 
     /// Opens a link on which anything may come.
     pub(super) fn open_hostile_link(&mut self) {
+        if self.node.is_none() {
+            return;
+        }
         let mut rng = self.rng(Stream::Link, LINK);
         self.next_link += 1;
         let link = self.next_link;
@@ -180,7 +184,8 @@ impl World {
         };
         self.links.insert(link, state);
         if let Ok(peer) = format!("{address}:{}", 10_000 + link % 50_000).parse() {
-            self.inbox.push(Input::Link(LinkId(link), LinkInput::Opened { peer }));
+            self.inbox
+                .push(Input::Link(LinkId(link), LinkInput::Opened { peer }));
         }
         self.schedule_step();
         self.travel(Event::ServerSees(link));
@@ -337,14 +342,18 @@ fn some(bytes: &mut VecDeque<u8>, rng: &mut Rng) -> Vec<u8> {
 }
 
 fn hostile_bytes(rng: &mut Rng) -> Vec<u8> {
-    let words = ["ruok", "srvr", "stat", "mntr", "conf", "cons", "dump", "wchs", "wchc", "wchp",
-        "envi", "dirs", "isro", "crst", "srst", "gtmk", "hash", "xxxx"];
+    let words = [
+        "ruok", "srvr", "stat", "mntr", "conf", "cons", "dump", "wchs", "wchc", "wchp", "envi",
+        "dirs", "isro", "crst", "srst", "gtmk", "hash", "xxxx",
+    ];
     let word = rng.pick(&words).copied().unwrap_or("ruok");
     match rng.below(6) {
         0 | 1 => word.as_bytes().to_vec(),
         2 => vec![0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0],
         3 => vec![0xff, 0xff, 0xff, 0xff],
-        4 => (0..rng.below(80)).map(|_| rng.bits().to_le_bytes()[0]).collect(),
+        4 => (0..rng.below(80))
+            .map(|_| rng.bits().to_le_bytes()[0])
+            .collect(),
         _ => vec![0, 0, 0, 44, 0, 0, 0],
     }
 }

@@ -5,12 +5,13 @@ use core::num::NonZeroU32;
 use zabra_core::ids::{Instant, LinkId, Seq, UnixMillis};
 use zabra_core::link::{LinkInput, LinkOutput};
 use zabra_core::machine::Now;
-use zabra_core::server::{HostFacts, Input, Output, SnapshotOp, StoreOp};
+use zabra_core::server::{Event as CoreEvent, HostFacts, Input, Output, SnapshotOp, StoreOp};
 use zabra_core::store::log::LogOptions;
 use zabra_core::store::purge::purge;
 use zabra_core::store::recovery::recover;
 
 use super::{Event, FAULT, SERVER, STORE, World};
+use crate::boot;
 use crate::node::{Node, Recording, hash};
 use crate::oracle::snapshot;
 use crate::rng::Stream;
@@ -26,18 +27,22 @@ impl World {
         };
         let config = self.plan.config();
         let mut recording = Recording {
-            inner: crate::boot::restore(&config),
+            inner: boot::restore(&config, self.plan.seed ^ self.life),
             snapshot: None,
             txns: Vec::new(),
         };
-        let recovered = recover(&mut self.disk.clone(), &mut self.disk.clone(), &mut recording)
-            .map_err(|error| Violation::new("durability: recovery", format!("{error:?}")))?;
+        let recovered = recover(
+            &mut self.disk.clone(),
+            &mut self.disk.clone(),
+            &mut recording,
+        )
+        .map_err(|error| Violation::new("durability: recovery", format!("{error:?}")))?;
         self.check_recovered(&recording.txns, recording.snapshot, recovered.last.0)?;
         if self.life > 0 {
             self.oracle.restarted(recovered.last.0, self.now)?;
         }
-        let (core, wake) = crate::boot::start(config, recording.inner, now, &recovered)
-            .map_err(|error| Violation::new("durability: recovery", error))?;
+        let entropy = self.rng(Stream::Server, SERVER).bits();
+        let core = boot::start(config, recording.inner, &recovered, entropy, now);
         self.life += 1;
         let options = LogOptions {
             preallocate_bytes: self.plan.preallocate_bytes,
@@ -48,10 +53,9 @@ impl World {
             .remove_unfinished()
             .map_err(|error| Violation::new("durability: recovery", error.to_string()))?;
         self.node = Some(node);
+        self.oracle.is_serving = recovered.snapshot.is_some();
         self.note(|| format!("server starts with {recovered:?}"));
-        if wake {
-            self.schedule_step();
-        }
+        self.schedule_step();
         Ok(())
     }
 
@@ -71,9 +75,16 @@ impl World {
         let from = usize::try_from(snapshot.unwrap_or(0)).unwrap_or(usize::MAX);
         let upto = usize::try_from(last).unwrap_or(usize::MAX);
         let expected = self.txn_hashes.get(from..upto);
-        ensure(expected == Some(txns), "durability: a prefix of what was proposed", || {
-            format!("{} transactions from {from} to {upto} are not as they were", txns.len())
-        })?;
+        ensure(
+            expected == Some(txns),
+            "durability: a prefix of what was proposed",
+            || {
+                format!(
+                    "{} transactions from {from} to {upto} are not as they were",
+                    txns.len()
+                )
+            },
+        )?;
         self.txn_hashes.truncate(upto);
         Ok(())
     }
@@ -92,7 +103,8 @@ impl World {
         }
         self.life += 1;
         if with_power {
-            let damage = self.disk.cut_power(&mut self.rng(Stream::Disk, FAULT));
+            let mut rng = self.rng(Stream::Disk, FAULT);
+            let damage = self.disk.cut_power(&mut rng);
             self.oracle.marks.hit("power_cut");
             if damage.is_torn {
                 self.oracle.marks.hit("power_cut_torn");
@@ -154,14 +166,14 @@ impl World {
             return Ok(());
         };
         let wake = node.core.step(now, &mut inputs, &mut outputs);
-        for output in outputs {
+        // Only the order within a lane means anything; the oracle wants to know the transactions first.
+        let is_store = |output: &Output| matches!(output, Output::Store(..));
+        let (store, rest): (Vec<_>, Vec<_>) = outputs.into_iter().partition(is_store);
+        for output in store.into_iter().chain(rest) {
             self.perform(output)?;
         }
         self.oracle.step_ended(self.now)?;
         if let Some(Instant(at)) = wake {
-            ensure(at > self.now || !inputs.is_empty(), "a wake-up lies ahead", || {
-                format!("asked for {at} at {}", self.now)
-            })?;
             self.schedule_step_at(at);
         }
         Ok(())
@@ -174,13 +186,11 @@ impl World {
                 self.oracle.received(*link, bytes.len(), self.now);
             }
             Input::Link(LinkId(link), LinkInput::Closed) => self.oracle.closed_by_network(*link),
+            Input::SnapshotStored { .. } => self.oracle.is_serving = true,
             Input::Stored { upto } => {
                 let Some(node) = &mut self.node else { return };
-                while let Some((seq, zxid)) = node.appended.front().copied() {
-                    if seq > *upto {
-                        break;
-                    }
-                    node.appended.pop_front();
+                let count = node.appended.partition_point(|(seq, _)| seq <= upto);
+                if let Some((_, zxid)) = node.appended.drain(..count).last() {
                     self.oracle.stored(zxid);
                 }
             }
@@ -196,6 +206,12 @@ impl World {
                 self.schedule_step();
                 Ok(())
             }
+            Output::Event(
+                event @ (CoreEvent::DigestMismatch { .. } | CoreEvent::OrphanDeleted { .. }),
+            ) => Err(Violation::new(
+                "C19 state after a restart",
+                format!("{event:?}"),
+            )),
             Output::Event(_) => Ok(()),
             Output::Link(LinkId(link), output) => self.perform_link(link, output),
             Output::Snapshot(op) => self.perform_snapshot(op),
@@ -235,9 +251,11 @@ impl World {
         let Some(node) = &mut self.node else {
             return Ok(());
         };
-        ensure(seq == node.next_seq, "store operations are numbered", || {
-            format!("expected {:?}, found {seq:?}", node.next_seq)
-        })?;
+        ensure(
+            seq == node.next_seq,
+            "store operations are numbered",
+            || format!("expected {:?}, found {seq:?}", node.next_seq),
+        )?;
         node.next_seq = Seq(seq.0 + 1);
         node.log_queue.push_back((seq, op));
         if !node.is_log_busy {
@@ -255,7 +273,11 @@ impl World {
             return Ok(());
         };
         let waiting = node.log_queue.len();
-        let count = if rng.one_in(3) { 1 + rng.index(waiting) } else { waiting };
+        let count = if rng.one_in(3) {
+            1 + rng.index(waiting)
+        } else {
+            waiting
+        };
         let Some(upto) = node.run_log(count) else {
             self.die(self.dies_of_power);
             return Ok(());
@@ -289,7 +311,10 @@ impl World {
                 self.snapshot_file = None;
             }
             (_, None) => {
-                return Err(Violation::new("snapshot", format!("{op:?} without a beginning")));
+                return Err(Violation::new(
+                    "snapshot",
+                    format!("{op:?} without a beginning"),
+                ));
             }
         }
         let Some(node) = &mut self.node else {
