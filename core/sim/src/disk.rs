@@ -91,6 +91,11 @@ impl SimDisk {
         self.0.borrow_mut().fuse = Some(operations);
     }
 
+    /// Lets nothing happen after all.
+    pub fn put_out_fuse(&self) {
+        self.0.borrow_mut().fuse = None;
+    }
+
     /// How many operations were done.
     #[must_use]
     pub fn operations(&self) -> u64 {

@@ -242,6 +242,7 @@ impl World {
     /// Ends all disruption and waits until every request is answered.
     fn come_to_rest(&mut self) -> Result<(), Violation> {
         self.is_active = false;
+        self.disk.put_out_fuse();
         self.note(|| "come to rest".to_owned());
         let settle_us = 3_000_000 + self.plan.latency_us * 200 + self.plan.sync_us * 200;
         for link in self.links.values_mut() {

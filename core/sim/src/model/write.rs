@@ -391,6 +391,19 @@ impl Work<'_> {
     }
 }
 
+/// The first error, and of which operation of a multi.
+#[must_use]
+pub fn refusal(outcome: &Outcome) -> Option<(usize, i32)> {
+    if outcome.err != 0 {
+        return Some((0, outcome.err));
+    }
+    let Body::Multi(results) = &outcome.body else {
+        return None;
+    };
+    let errors = results.iter().map(|(_, err, _)| *err);
+    errors.enumerate().find(|(_, err)| *err != 0)
+}
+
 /// Whether a quota is what refused this.
 #[must_use]
 pub fn is_quota_refusal(outcome: &Outcome) -> bool {

@@ -107,6 +107,13 @@ impl Connection {
         }
     }
 
+    /// Whether the server has been given requests that it has not answered.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        let first = self.pending.front();
+        first.is_some_and(|pending| pending.end <= self.delivered)
+    }
+
     /// Notes a request that the client sends.
     pub fn send(&mut self, xid: i32, op: Op, bytes: usize) {
         self.sent += bytes as u64;

@@ -132,7 +132,8 @@ pub struct Oracle {
     /// What the wall clock would show if it had not jumped lately.
     pub wall_before_jump: i64,
     /// Whether the server has a snapshot, without which it takes no clients.
-    pub is_serving: bool,
+    is_serving: bool,
+    served_before_step: bool,
     /// When sessions that were heard of in this step had been heard of before.
     touched_before: BTreeMap<i64, u64>,
     /// What has happened.
@@ -170,6 +171,7 @@ impl Oracle {
             reapable: BTreeMap::new(),
             wall_before_jump: 0,
             is_serving: false,
+            served_before_step: false,
             touched_before: BTreeMap::new(),
             marks: Marks::default(),
         }
@@ -186,6 +188,7 @@ impl Oracle {
         self.versions.floor = self.versions.shown;
         self.ending.clear();
         self.touched_before.clear();
+        self.served_before_step = self.is_serving;
     }
 
     /// Notes that the server was given bytes of a link: what is whole touches the session.
@@ -288,6 +291,7 @@ impl Oracle {
         let session = Session {
             timeout_ms: timeout_ms.cast_unsigned(),
             touched: now,
+            active: now,
             link: None,
         };
         self.sessions.insert(header.session, session);
@@ -403,26 +407,34 @@ impl Oracle {
         };
         let mut usage = state;
         let mut applied = state.write(&pending.op, &pending.caller, stamp, &self.settings, usage);
+        let found = header
+            .refusal()
+            .map_err(|error| Violation::new("txn", error))?;
         // A quota may be judged by any usage between what is applied and what is proposed.
-        if self.settings.enforce_quota && applied.kind != header.kind {
+        if self.settings.enforce_quota && write::refusal(&applied.outcome) != found {
             for version in &self.versions.versions {
                 usage = &version.state;
                 let other = state.write(&pending.op, &pending.caller, stamp, &self.settings, usage);
-                let is_refused = write::is_quota_refusal(&other.outcome);
-                if other.kind == header.kind
-                    && is_refused != write::is_quota_refusal(&applied.outcome)
-                {
+                let is_about_quota = write::is_quota_refusal(&other.outcome)
+                    != write::is_quota_refusal(&applied.outcome);
+                if is_about_quota && write::refusal(&other.outcome) == found {
                     applied = other;
                     break;
                 }
             }
         }
-        ensure(applied.kind == header.kind, "txn type", || {
-            format!(
-                "{:?} is expected to be {:?}, and becomes {header:?}",
-                pending.op, applied.outcome
-            )
-        })?;
+        let is_as_expected =
+            applied.kind == header.kind && write::refusal(&applied.outcome) == found;
+        ensure(
+            is_as_expected,
+            "C1 a transaction is what its request makes of the state",
+            || {
+                format!(
+                    "{:?} is expected to be {:?}, and becomes {header:?}",
+                    pending.op, applied.outcome
+                )
+            },
+        )?;
         pending.prepared = Some((stamp.zxid, applied.outcome));
         if header.kind == txn::CLOSE_SESSION {
             self.end_session(header.session);
@@ -467,8 +479,14 @@ impl Oracle {
                 .filter(|_| result.is_ok())
             {
                 let is_open = matches!(connection.stage, Stage::Open(_));
-                if is_open && header.xid != 0 && header.zxid <= self.versions.stored {
+                if is_open && header.zxid <= self.versions.stored {
                     self.versions.shown = self.versions.shown.max(header.zxid);
+                }
+                // Events are no sign of its client.
+                if let Some(session) = self.sessions.get_mut(&connection.session())
+                    && header.xid != -1
+                {
+                    session.active = now;
                 }
             }
         }
@@ -618,6 +636,11 @@ impl Oracle {
         )
     }
 
+    /// Notes whether the server has a snapshot; whom it turns away in the same step may have come before.
+    pub const fn serves(&mut self, serves: bool) {
+        self.is_serving = serves;
+    }
+
     /// Takes the server's closing of a link.
     pub fn closed_by_server(&mut self, link: u64, now: u64) -> Result<(), Violation> {
         let Some(connection) = self.connections.remove(&link) else {
@@ -635,7 +658,7 @@ impl Oracle {
                 if is_ahead {
                     self.marks.hit("handshake_from_the_future");
                 }
-                is_late || is_ahead || !self.is_serving
+                is_late || is_ahead || !self.served_before_step
             }
             Stage::Open(session) => !self.sessions.contains_key(session),
         };
@@ -682,6 +705,10 @@ impl Oracle {
             }
         }
         for (id, session) in &self.sessions {
+            let connection = session.link.and_then(|link| self.connections.get(&link));
+            if connection.is_some_and(Connection::is_waiting) {
+                continue;
+            }
             ensure(
                 now <= session.expires_before(self.tick_ms),
                 "C14 sessions expire",
@@ -792,6 +819,7 @@ impl Oracle {
             let session = Session {
                 timeout_ms: timeout_ms.cast_unsigned(),
                 touched: now,
+                active: now,
                 link: None,
             };
             (*id, session)

@@ -7,6 +7,8 @@ pub struct Session {
     pub timeout_ms: u32,
     /// When the server last heard of its client, in microseconds.
     pub touched: u64,
+    /// When something of it was last answered or proposed: requests may wait long before they are looked at.
+    pub active: u64,
     /// The link it is bound to.
     pub link: Option<u64>,
 }
@@ -21,7 +23,8 @@ impl Session {
     /// The last moment at which it must have expired.
     #[must_use]
     pub fn expires_before(&self, tick_ms: u32) -> u64 {
-        self.expires_after() + 2 * u64::from(tick_ms) * 1000
+        let last = self.touched.max(self.active);
+        last + u64::from(self.timeout_ms) * 1000 + 2 * u64::from(tick_ms) * 1000
     }
 }
 

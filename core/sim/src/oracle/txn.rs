@@ -7,6 +7,8 @@ pub(super) const CREATE_SESSION: i32 = -10;
 /// The type of the txn that ends a session.
 pub(super) const CLOSE_SESSION: i32 = -11;
 
+const MULTI: i32 = 14;
+
 /// The header of a transaction, and what follows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header<'a> {
@@ -36,5 +38,24 @@ impl<'a> Header<'a> {
             kind: input.int()?,
             body: input.0,
         })
+    }
+
+    /// The error that it records, and of which operation of a multi.
+    pub(super) fn refusal(&self) -> Result<Option<(usize, i32)>, String> {
+        let mut input = Reader(self.body);
+        match self.kind {
+            -1 => Ok(Some((0, input.int()?))),
+            MULTI => {
+                for index in 0..input.count()? {
+                    let kind = input.int()?;
+                    let body = input.buffer()?.unwrap_or_default();
+                    if kind == -1 {
+                        return Ok(Some((index, Reader(&body).int()?)));
+                    }
+                }
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
     }
 }

@@ -53,7 +53,7 @@ impl World {
             .remove_unfinished()
             .map_err(|error| Violation::new("durability: recovery", error.to_string()))?;
         self.node = Some(node);
-        self.oracle.is_serving = recovered.snapshot.is_some();
+        self.oracle.serves(recovered.snapshot.is_some());
         self.note(|| format!("server starts with {recovered:?}"));
         self.schedule_step();
         Ok(())
@@ -186,7 +186,7 @@ impl World {
                 self.oracle.received(*link, bytes.len(), self.now);
             }
             Input::Link(LinkId(link), LinkInput::Closed) => self.oracle.closed_by_network(*link),
-            Input::SnapshotStored { .. } => self.oracle.is_serving = true,
+            Input::SnapshotStored { .. } => self.oracle.serves(true),
             Input::Stored { upto } => {
                 let Some(node) = &mut self.node else { return };
                 let count = node.appended.partition_point(|(seq, _)| seq <= upto);
