@@ -18,9 +18,9 @@ const _: () = assert!(BATCH_BYTES_MAX * 2 <= UNSYNCED_BYTES_MAX);
 ///
 /// Measured on ext4 over a virtual disk, with batches of 300 bytes to 64 KiB, each followed by
 /// `fdatasync`: over blocks already filled with zeros a batch takes 0.030 ms (median), without
-/// preallocation, or in a sparse or a `posix_fallocate`d file, 0.050 ms, for there the file system's
-/// journal has to be written too. Steps of 1 MiB, 4 MiB and 16 MiB have about the same median and
-/// mean; their slowest batch takes 0.6 ms, 2 ms and 5 ms.
+/// preallocation, or in a sparse or a `posix_fallocate`d file, 0.050 ms, for there the journal of
+/// the file system has to be written too. Steps of 1 MiB, 4 MiB and 16 MiB have about the same
+/// median and mean; their slowest batch takes 0.6 ms, 2 ms and 5 ms.
 const PREALLOCATE_STEP_BYTES: u64 = 1 << 20;
 
 /// How log files are laid out.

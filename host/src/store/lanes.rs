@@ -129,7 +129,6 @@ impl Lanes {
     }
 
     /// Tells, on any thread, how long the log's syncs took so far, in milliseconds.
-    #[must_use]
     pub fn fsync_ms(&self) -> impl Fn() -> Summary + Send + 'static {
         let fsync_ms = Arc::clone(&self.fsync_ms);
         move || *fsync_ms.lock().unwrap_or_else(PoisonError::into_inner)

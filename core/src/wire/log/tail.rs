@@ -7,8 +7,8 @@
 //!
 //! * nothing but zeros follows the part that is there, that part is not a whole record with a wrong
 //!   length, and no whole record follows inside what its length claims, or
-//! * the end of the data is near, and a whole sector of the record is zeros while data goes on after
-//!   it.
+//! * the end of the data is near, and a whole sector of the record is zeros while data goes on
+//!   after it.
 //!
 //! Everything else is **damage**: a flipped bit anywhere in a record whose last byte was written.
 //! One thing is given up: a bit that flips in the last few megabytes of the log within a record
