@@ -31,7 +31,22 @@ impl Server {
             let Some(proposal) = self.core.proposals.pop_front() else {
                 return;
             };
+            self.answer_earlier(&proposal);
             self.apply(&proposal);
+        }
+    }
+
+    /// Answers what the same connection asked before: a session never reads what it wrote only later.
+    fn answer_earlier(&mut self, proposal: &Proposal) {
+        if let Some(link) = proposal.link
+            && let Some(conn) = self.conns.get_mut(&link)
+            && matches!(
+                conn.pending.front(),
+                Some(Pending::Waiting { .. } | Pending::Refused { .. })
+            )
+        {
+            self.core.drain(conn, link);
+            self.dirty.push(link);
         }
     }
 
@@ -141,8 +156,7 @@ impl Server {
             zxid == header.zxid,
             "a connection's writes are answered in order"
         );
-        conn.pending.pop_front();
-        self.core.outstanding -= 1;
+        self.core.pop(conn);
         let before = conn.out.len();
         let last = self.core.tree.last_zxid();
         match applied {

@@ -63,8 +63,10 @@ pub(super) struct Conn {
     pub(super) read_only_byte: bool,
     pub(super) ids: Vec<Id>,
     pub(super) pending: VecDeque<Pending>,
-    /// Bytes of the requests in `pending`.
-    pub(super) waiting_bytes: usize,
+    /// How many of `pending` are waiting.
+    pub(super) waiting: usize,
+    /// How many of `pending` are writes.
+    pub(super) writes: usize,
     /// Frames that came and were not looked at.
     pub(super) input: Bytes,
     /// The beginning of a frame whose end has not come.
@@ -131,7 +133,8 @@ impl Conn {
             read_only_byte: false,
             ids: alloc::vec![address_id(peer.ip())],
             pending: VecDeque::new(),
-            waiting_bytes: 0,
+            waiting: 0,
+            writes: 0,
             input: Bytes::new(),
             partial: Vec::new(),
             out: Vec::new(),

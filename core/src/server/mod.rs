@@ -47,8 +47,9 @@ const OUT_BYTES_HIGH: usize = 1 << 20;
 const OUT_BYTES_HARD: usize = 64 << 20;
 /// Requests of one connection in flight above which it is not read.
 const PENDING_MAX: usize = 4096;
-/// Bytes of such requests, likewise.
-const WAITING_BYTES_MAX: usize = 4 << 20;
+/// Reads of one connection that wait for its writes, likewise: their answers may have to be held in memory at
+/// once, a megabyte each and more.
+const WAITING_MAX: usize = 32;
 /// The longest first frame: a request for a session is 45 bytes.
 const HANDSHAKE_BYTES_MAX: u32 = 4096;
 

@@ -9,7 +9,7 @@ use super::auth::{Authenticated, authenticate};
 use super::conn::{Conn, Cut, Pending, Stage};
 use super::prep::{Prep, Refusal};
 use super::read::Reads;
-use super::{Core, OUT_BYTES_HIGH, Output, PENDING_MAX, Server, StoreOp, WAITING_BYTES_MAX};
+use super::{Core, OUT_BYTES_HIGH, Output, PENDING_MAX, Server, StoreOp, WAITING_MAX};
 use crate::error::ErrorCode;
 use crate::ids::{LinkId, Seq, SessionId, Xid, Zxid};
 use crate::jute::{self, take};
@@ -116,7 +116,7 @@ impl Core {
         let own = conn.stage != Stage::Open
             || conn.held_out() >= OUT_BYTES_HIGH
             || conn.pending.len() >= PENDING_MAX
-            || conn.waiting_bytes >= WAITING_BYTES_MAX;
+            || conn.waiting >= WAITING_MAX;
         if own {
             return Some(Hold::Own);
         }
@@ -200,7 +200,6 @@ impl Core {
                 if conn.pending.is_empty() && after <= self.tree.last_zxid() {
                     self.read(conn, link, xid, op, body);
                 } else {
-                    conn.waiting_bytes += frame.len();
                     let since = self.now.instant;
                     // Kept by itself: the frame may be a small part of what arrived with it.
                     let frame = Bytes::copy_from_slice(&frame);
@@ -226,8 +225,25 @@ impl Core {
     }
 
     fn push(&mut self, conn: &mut Conn, pending: Pending) {
+        match pending {
+            Pending::Refused { .. } => {}
+            Pending::Waiting { .. } => conn.waiting += 1,
+            Pending::Write { .. } => conn.writes += 1,
+        }
         conn.pending.push_back(pending);
         self.outstanding += 1;
+    }
+
+    /// Takes the front of a connection's queue away.
+    pub(super) fn pop(&mut self, conn: &mut Conn) -> Option<Pending> {
+        let pending = conn.pending.pop_front()?;
+        match pending {
+            Pending::Refused { .. } => {}
+            Pending::Waiting { .. } => conn.waiting -= 1,
+            Pending::Write { .. } => conn.writes -= 1,
+        }
+        self.outstanding -= 1;
+        Some(pending)
     }
 
     /// Answers at once, also before requests that came earlier.
@@ -400,15 +416,14 @@ impl Core {
 
     /// Answers requests of a connection whose turn has come.
     pub(super) fn drain(&mut self, conn: &mut Conn, link: LinkId) {
-        while conn.held_out() < OUT_BYTES_HIGH {
+        // Before a write of its own they must be answered, however slow the client is to read: few enough
+        // wait. After the last of them they can wait for the client.
+        while conn.held_out() < OUT_BYTES_HIGH || conn.writes > 0 {
             match conn.pending.front() {
                 Some(Pending::Waiting { after, .. }) if *after <= self.tree.last_zxid() => {
-                    let Some(Pending::Waiting { frame, since, .. }) = conn.pending.pop_front()
-                    else {
+                    let Some(Pending::Waiting { frame, since, .. }) = self.pop(conn) else {
                         return;
                     };
-                    self.outstanding -= 1;
-                    conn.waiting_bytes -= frame.len();
                     let mut body: &[u8] = &frame;
                     if let Ok(RequestHeader { xid, op }) = take(&mut body) {
                         self.read(conn, link, xid, op, body);
@@ -416,8 +431,7 @@ impl Core {
                     }
                 }
                 Some(&Pending::Refused { xid, error }) => {
-                    conn.pending.pop_front();
-                    self.outstanding -= 1;
+                    self.pop(conn);
                     conn.reply(xid, self.tree.last_zxid(), Some(error), |_| {});
                     self.stats.sent += 1;
                 }

@@ -15,7 +15,9 @@ use crate::error::ErrorCode;
 use crate::ids::{SessionId, UnixMillis, Zxid};
 use crate::jute::{self, Text, take};
 use crate::path::{split, validate};
-use crate::tree::{CONFIG, Owner, QUOTA, SYSTEM, Sequence, TTL_MS_MAX, Tree, create_kind};
+use crate::tree::{
+    CONFIG, Owner, QUOTA, SYSTEM, Sequence, TTL_MS_MAX, Tree, create_kind, is_reapable,
+};
 use crate::wire::client::{
     CreateRequest, CreateTtlRequest, MultiHeader, OpCode, PathVersion, SetAclRequest,
     SetDataRequest,
@@ -210,11 +212,10 @@ impl Prep<'_> {
     pub(super) fn reap<'b>(&mut self, path: &'b str) -> Result<Prepared<'b>, Refusal> {
         self.overlay.begin();
         let node = self.find(path)?;
-        if node.children != 0 {
+        // It may have been used, or be another znode, since the scan.
+        let never_used = self.config.container_never_used_ms_max;
+        if !is_reapable(&node.stat, node.children, self.time, never_used) {
             return Err(ErrorCode::NOT_EMPTY.into());
-        }
-        if Owner(node.stat.ephemeral_owner).session().is_some() {
-            return Err(ErrorCode::BAD_ARGUMENTS.into());
         }
         self.overlay.delete(self.tree, path, self.zxid);
         Ok((OpCode::DELETE_CONTAINER, Txn::Delete { path: path.into() }))

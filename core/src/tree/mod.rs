@@ -377,20 +377,12 @@ impl Tree {
     /// Source: `ContainerManager.getCandidates`.
     #[must_use]
     pub fn reapable(&self, now: UnixMillis, never_used_ms: u64) -> Vec<String> {
-        let age = |rest: &Rest| u64::try_from(now.0.saturating_sub(rest.mtime.0)).unwrap_or(0);
-        let containers = self.containers.iter().filter(|&&id| {
-            let rest = self.rest(id);
-            let unused = never_used_ms != 0 && age(&rest) > never_used_ms;
-            rest.children == 0 && (rest.cversion > 0 || unused)
-        });
-        let ttls = self.ttls.iter().filter(|&&id| {
-            let rest = self.rest(id);
-            let CreateKind::Ttl(ttl) = rest.owner.kind() else {
-                return false;
-            };
-            rest.children == 0 && age(&rest) > u64::try_from(ttl).unwrap_or(0)
-        });
-        containers.chain(ttls).map(|&id| self.path(id)).collect()
+        let due = |&&id: &&NodeId| {
+            let stat = self.stat_persisted(id);
+            is_reapable(&stat, self.child_count(id), now, never_used_ms)
+        };
+        let both = self.containers.iter().chain(&self.ttls);
+        both.filter(due).map(|&id| self.path(id)).collect()
     }
 
     /// Adds a znode whose parent is there and which is not.
@@ -519,6 +511,25 @@ impl Tree {
             }
         }
     }
+}
+
+/// Whether a znode with this stat and so many children should be deleted at `now`: see [`Tree::reapable`].
+pub(crate) fn is_reapable(
+    stat: &StatPersisted,
+    children: u32,
+    now: UnixMillis,
+    never_used_ms: u64,
+) -> bool {
+    let age = u64::try_from(now.0.saturating_sub(stat.mtime.0)).unwrap_or(0);
+    let due = match Owner(stat.ephemeral_owner).kind() {
+        CreateKind::Container => {
+            let unused = never_used_ms != 0 && age > never_used_ms;
+            stat.cversion > 0 || unused
+        }
+        CreateKind::Ttl(ttl) => age > u64::try_from(ttl).unwrap_or(0),
+        CreateKind::Ephemeral | CreateKind::Persistent => false,
+    };
+    due && children == 0
 }
 
 /// Half a hash made whole again, for a table that takes its top bits and its low bits.

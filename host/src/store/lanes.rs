@@ -206,6 +206,8 @@ struct SnapshotLane<F> {
 
 impl<F: FnMut(Report)> SnapshotLane<F> {
     fn run(mut self, ops: &Receiver<Vec<SnapshotOp>>) {
+        // Files are needed no more only because there is another snapshot: no timer is wanted.
+        self.purge();
         while let Ok(ops) = ops.recv() {
             for op in ops {
                 match op {
