@@ -3,15 +3,12 @@
 //! A peer must not be able to fill the disk, so what strangers can cause at will is limited, and
 //! must not be able to forge lines, so what strangers wrote is quoted.
 
-use core::{fmt, net::SocketAddr, time::Duration};
+use core::time::Duration;
 use std::{io, time::Instant};
 
 use tracing::{Level, Subscriber, debug, error, info, level_filters::LevelFilter, warn};
 use tracing_subscriber::fmt::MakeWriter;
-use zabra_core::{
-    ids::{LinkId, SessionId},
-    server::Event,
-};
+use zabra_core::{ids::SessionId, server::Event};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,30 +68,31 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Logs one event that happened at `now`; `peer` knows where a link comes from.
-    pub fn log(
-        &mut self,
-        event: &Event,
-        now: Instant,
-        peer: impl Fn(LinkId) -> Option<SocketAddr>,
-    ) {
-        let peer = |link: LinkId| Peer(link, peer(link));
+    /// Logs one event that happened at `now`.
+    pub fn log(&mut self, event: &Event, now: Instant) {
         match event {
-            Event::LinkRefused { link, reason } => {
+            Event::LinkRefused { peer, reason } => {
                 if self.links_refused.admits(now, "connection refused") {
-                    warn!(peer = %peer(*link), reason = reason.as_str(), "connection refused");
+                    warn!(%peer, reason = reason.as_str(), "connection refused");
                 }
             }
-            Event::SessionRefused { session, link } => {
+            Event::SessionRefused { session, peer } => {
                 if self.sessions_refused.admits(now, "session refused") {
                     let reason = "it is not there, or the password is wrong";
-                    info!(%session, peer = %peer(*link), reason, "session refused");
+                    info!(%session, %peer, reason, "session refused");
                 }
             }
             Event::SessionExpired { session } => {
                 if self.sessions_expired.admits(now, "session expired") {
                     info!(%session, "session expired");
                 }
+            }
+            Event::SnapshotFailed { zxid } => warn!(%zxid, "snapshot failed"),
+            Event::OrphanDeleted { path } => {
+                warn!(
+                    path = path.as_str(),
+                    "an ephemeral znode without session was deleted"
+                );
             }
             Event::QuotaExceeded { path } => {
                 if self.quotas_exceeded.admits(now, "quota exceeded") {
@@ -104,10 +102,10 @@ impl EventLog {
             Event::SessionOpened {
                 session,
                 timeout_ms,
-                link,
-            } => debug!(%session, timeout_ms, peer = %peer(*link), "session opened"),
-            Event::SessionResumed { session, link } => {
-                debug!(%session, peer = %peer(*link), "session resumed");
+                peer,
+            } => debug!(%session, timeout_ms, %peer, "session opened"),
+            Event::SessionResumed { session, peer } => {
+                debug!(%session, %peer, "session resumed");
             }
             Event::SessionClosed { session } => closed(*session),
             Event::SnapshotBegun { zxid } => info!(%zxid, "snapshot begun"),
@@ -124,17 +122,6 @@ impl EventLog {
 
 fn closed(session: SessionId) {
     debug!(%session, "session closed");
-}
-
-struct Peer(LinkId, Option<SocketAddr>);
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.1 {
-            Some(address) => write!(f, "{address}"),
-            None => write!(f, "link {}", self.0.0),
-        }
-    }
 }
 
 /// Lets so many lines of one kind through per window, and counts the others.
@@ -180,6 +167,7 @@ mod tests {
         reason = "a test may stop at what it did not expect"
     )]
 
+    use core::net::SocketAddr;
     use std::sync::{Arc, Mutex};
 
     use zabra_core::ids::Zxid;
@@ -217,13 +205,13 @@ mod tests {
             .collect()
     }
 
-    fn nowhere(_: LinkId) -> Option<SocketAddr> {
-        None
+    fn peer() -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], 4000))
     }
 
     fn refused(reason: &str) -> Event {
         Event::LinkRefused {
-            link: LinkId(7),
+            peer: peer(),
             reason: reason.to_owned(),
         }
     }
@@ -232,21 +220,19 @@ mod tests {
     fn events_have_level_message_and_fields() {
         let now = Instant::now();
         let session = SessionId(0x1a);
-        let link = LinkId(7);
-        let peer = |_| Some(SocketAddr::from(([10, 0, 0, 1], 4000)));
         let log = |log: &mut EventLog| {
             for event in [
                 refused("frame length 9 is over the limit of 8"),
                 Event::SessionOpened {
                     session,
                     timeout_ms: 4000,
-                    link,
+                    peer: peer(),
                 },
                 Event::SessionExpired { session },
                 Event::SnapshotDone { zxid: Zxid(0x20) },
                 Event::DigestMismatch { zxid: Zxid(0x21) },
             ] {
-                log.log(&event, now, peer);
+                log.log(&event, now);
             }
         };
         assert_eq!(
@@ -268,13 +254,13 @@ mod tests {
     #[test]
     fn json_is_one_object_a_line() {
         let lines = lines(Format::Json, Level::INFO, |log| {
-            log.log(&refused("it said \"\n\""), Instant::now(), nowhere);
+            log.log(&refused("it said \"\n\""), Instant::now());
         });
         let [line] = lines.as_slice() else {
             panic!("expected one line, found {lines:?}");
         };
         assert!(line.starts_with("{\"timestamp\":\"20"), "{line}");
-        let rest = "\"level\":\"WARN\",\"message\":\"connection refused\",\"peer\":\"link 7\",\
+        let rest = "\"level\":\"WARN\",\"message\":\"connection refused\",\"peer\":\"10.0.0.1:4000\",\
                     \"reason\":\"it said \\\"\\n\\\"\"}";
         assert!(line.ends_with(rest), "{line}");
     }
@@ -285,13 +271,12 @@ mod tests {
             log.log(
                 &refused("x\n2026-01-01T00:00:00Z ERROR forged \u{1b}[31m"),
                 Instant::now(),
-                nowhere,
             );
         });
         assert_eq!(
             lines,
             [
-                "WARN connection refused peer=link 7 reason=\"x\\n2026-01-01T00:00:00Z \
+                "WARN connection refused peer=10.0.0.1:4000 reason=\"x\\n2026-01-01T00:00:00Z \
                  ERROR forged \
               \\u{1b}[31m\""
             ]
@@ -303,7 +288,7 @@ mod tests {
         let start = Instant::now();
         let lines = lines(Format::Text, Level::INFO, |log| {
             for n in 0..1000 {
-                log.log(&refused("bad"), start + Duration::from_micros(n), nowhere);
+                log.log(&refused("bad"), start + Duration::from_micros(n));
             }
             // Another kind has a budget of its own.
             log.log(
@@ -311,9 +296,8 @@ mod tests {
                     session: SessionId(1),
                 },
                 start,
-                nowhere,
             );
-            log.log(&refused("later"), start + WINDOW, nowhere);
+            log.log(&refused("later"), start + WINDOW);
         });
         assert_eq!(lines.len(), 13, "{lines:?}");
         assert_eq!(
@@ -323,7 +307,7 @@ mod tests {
                     "INFO session expired session=0x1".to_owned(),
                     "WARN too many lines of this kind kind=\"connection refused\" left_out=990"
                         .to_owned(),
-                    "WARN connection refused peer=link 7 reason=\"later\"".to_owned(),
+                    "WARN connection refused peer=10.0.0.1:4000 reason=\"later\"".to_owned(),
                 ]
                 .as_slice()
             )

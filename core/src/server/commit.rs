@@ -133,11 +133,11 @@ impl Server {
         };
         if header.op == OpCode::CREATE_SESSION {
             conn.stage = Stage::Open;
-            let (session, timeout_ms) = (conn.session, conn.timeout_ms);
+            let (session, timeout_ms, peer) = (conn.session, conn.timeout_ms, conn.peer);
             self.core.events.push(Event::SessionOpened {
                 session,
                 timeout_ms,
-                link,
+                peer,
             });
             self.greet(link);
             self.ready.insert(link);
@@ -161,7 +161,9 @@ impl Server {
         let last = self.core.tree.last_zxid();
         match applied {
             Applied::Failed(code) => conn.reply(xid, last, Some(*code), |_| {}),
-            applied => conn.reply(xid, last, None, |out| append_result(out, op, applied)),
+            Applied::Created { .. } | Applied::Done | Applied::Multi(_) | Applied::Set { .. } => {
+                conn.reply(xid, last, None, |out| append_result(out, op, applied))
+            }
         }
         self.core.stats.answered(conn.out.len() - before);
         self.core.took(conn, since, true);
@@ -214,7 +216,7 @@ fn append_results(out: &mut Vec<u8>, results: &[(OpCode, Applied<'_>)]) {
                 jute::append(out, &MultiHeader::result(OpCode::CREATE2));
                 append_result(out, *op, result);
             }
-            _ => {
+            Applied::Created { .. } | Applied::Done | Applied::Multi(_) | Applied::Set { .. } => {
                 jute::append(out, &MultiHeader::result(*op));
                 append_result(out, *op, result);
             }

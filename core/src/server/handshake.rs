@@ -130,10 +130,11 @@ impl Server {
         // Before anything else is closed: who does not know the password must not disturb who does.
         let known = password_is_right(session, given) && self.core.tracker.is_alive(session);
         if !known {
-            self.core
-                .events
-                .push(Event::SessionRefused { session, link });
             if let Some(conn) = self.conns.get_mut(&link) {
+                let peer = conn.peer;
+                self.core
+                    .events
+                    .push(Event::SessionRefused { session, peer });
                 conn.timeout_ms = 0;
                 conn.session = SessionId::NONE;
             }
@@ -153,9 +154,10 @@ impl Server {
             .tracker
             .set_timeout(session, conn.timeout_ms, self.core.now.instant);
         self.core.stats.revalidated += 1;
-        self.core
-            .events
-            .push(Event::SessionResumed { session, link });
+        self.core.events.push(Event::SessionResumed {
+            session,
+            peer: conn.peer,
+        });
         self.greet(link);
     }
 

@@ -1,6 +1,7 @@
 //! What a driver tells a server, and what a server asks of its driver.
 
 use alloc::string::String;
+use core::net::SocketAddr;
 
 use bytes::Bytes;
 
@@ -138,8 +139,8 @@ impl Summary {
 pub enum Event {
     /// A connection was closed by the server for a reason that is the peer's fault.
     LinkRefused {
-        /// The connection.
-        link: LinkId,
+        /// Where its client is.
+        peer: SocketAddr,
         /// Why, as a clause for a log line: "frame length 2147483647 is over the limit of 1048575".
         reason: String,
     },
@@ -149,22 +150,22 @@ pub enum Event {
         session: SessionId,
         /// Its negotiated timeout.
         timeout_ms: u32,
-        /// The connection it was opened on.
-        link: LinkId,
+        /// Where its client is.
+        peer: SocketAddr,
     },
     /// A session moved to a new connection.
     SessionResumed {
         /// Its id.
         session: SessionId,
-        /// The new connection.
-        link: LinkId,
+        /// Where its client is.
+        peer: SocketAddr,
     },
     /// A client asked for a session that is not there, or with the wrong password.
     SessionRefused {
         /// The id it asked for.
         session: SessionId,
-        /// The connection.
-        link: LinkId,
+        /// Where its client is.
+        peer: SocketAddr,
     },
     /// A session's timeout passed without a sign of its client.
     SessionExpired {

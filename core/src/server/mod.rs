@@ -112,7 +112,6 @@ struct Core {
 
 /// A transaction that the store was given.
 struct Proposal {
-    zxid: Zxid,
     seq: Seq,
     txn: Bytes,
     /// The connection that waits for it.
@@ -321,7 +320,12 @@ impl Server {
 
     /// Closes a connection for a fault of its peer.
     fn refuse(&mut self, link: LinkId, reason: String) {
-        self.core.events.push(Event::LinkRefused { link, reason });
+        if let Some(conn) = self.conns.get(&link) {
+            self.core.events.push(Event::LinkRefused {
+                peer: conn.peer,
+                reason,
+            });
+        }
         self.core.stats.connections_dropped += 1;
         self.close(link);
     }

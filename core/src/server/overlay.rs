@@ -71,11 +71,6 @@ impl Overlay {
         }
     }
 
-    /// How many znodes are about to change.
-    pub(super) fn len(&self) -> usize {
-        self.records.len()
-    }
-
     /// A request begins to be prepared: until [`Overlay::keep`] its changes can be undone.
     pub(super) fn begin(&mut self) {
         self.undo.clear();

@@ -21,8 +21,6 @@ use crate::wire::txn::{self, DIGEST_VERSION, Txn, TxnDigest, TxnHeader};
 enum Handled {
     /// The next may be looked at.
     Go,
-    /// The connection ends, after what was written to it.
-    Close,
     /// The connection ends, for this reason.
     Refuse(&'static str),
 }
@@ -47,7 +45,6 @@ impl Server {
             match conn.cut(self.core.config.frame_bytes_max) {
                 Cut::Frame(frame) => match self.core.request(conn, link, frame) {
                     Handled::Go => {}
-                    Handled::Close => return self.close(link),
                     Handled::Refuse(reason) => return self.refuse(link, reason.into()),
                 },
                 Cut::More => break,
@@ -407,7 +404,6 @@ impl Core {
             },
         ));
         self.proposals.push_back(super::Proposal {
-            zxid,
             seq: self.seq,
             txn,
             link,

@@ -275,7 +275,7 @@ impl Prep<'_> {
         })
     }
 
-    fn check<'b>(&mut self, request: PathVersion<'b>) -> Result<Txn<'b>, Refusal> {
+    fn check<'b>(&self, request: PathVersion<'b>) -> Result<Txn<'b>, Refusal> {
         let path = valid(request.path)?;
         let node = self.find(&path)?;
         self.permit(&node, Perms::READ)?;

@@ -167,7 +167,7 @@ pub(super) const fn first_id(server: u8, wall: UnixMillis) -> SessionId {
 /// takes over the data knows it too.
 pub(super) fn password(session: SessionId) -> Password {
     const MASK: u64 = (1 << 48) - 1;
-    const MULTIPLIER: u64 = 0x5_deec_e66d;
+    const MULTIPLIER: u64 = 0x0005_deec_e66d;
     let mut state = (session.0.cast_unsigned() ^ 0xb341_5c00 ^ MULTIPLIER) & MASK;
     let mut password = [0; 16];
     for chunk in password.chunks_exact_mut(4) {
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn ids_carry_the_server_and_the_clock() {
-        let id = first_id(1, UnixMillis(0x1234_5678_9a));
+        let id = first_id(1, UnixMillis(0x0012_3456_789a));
         assert_eq!(id.0, 0x0112_3456_789a_0000);
     }
 }

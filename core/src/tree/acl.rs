@@ -102,7 +102,8 @@ impl AclTable {
         }
     }
 
-    pub(super) fn contains(&self, id: AclId) -> bool {
+    #[cfg(test)]
+    fn contains(&self, id: AclId) -> bool {
         id == AclId(0) || self.lists.contains_key(&id)
     }
 

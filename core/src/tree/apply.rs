@@ -81,7 +81,12 @@ impl Tree {
                 Applied::Done
             }
             Txn::Multi(subs) => self.multi(header, subs, changes),
-            txn => self.one(header, header.op, txn, true, &mut changes),
+            Txn::Check { .. }
+            | Txn::Create { .. }
+            | Txn::Delete { .. }
+            | Txn::Error(_)
+            | Txn::SetData { .. }
+            | Txn::SetAcl { .. } => self.one(header, header.op, txn, true, &mut changes),
         };
         self.last = self.last.max(header.zxid);
         applied

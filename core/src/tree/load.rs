@@ -186,7 +186,8 @@ impl Loader {
         if root == rooted && (root || self.tree.find(path).is_some()) {
             return Err(LoadError::Twice(path.into()));
         }
-        if !root && !(rooted && parent.is_some_and(|parent| self.tree.find(parent).is_some())) {
+        let below = parent.is_some_and(|parent| self.tree.find(parent).is_some());
+        if !(root || rooted && below) {
             return Err(LoadError::Orphan(path.into()));
         }
         let acl = self.file.acl_of(&mut self.tree, record.acl);

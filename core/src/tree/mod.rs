@@ -152,10 +152,6 @@ impl Tree {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(path.as_bytes());
         let hash = hasher.finish();
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "half of a hash is enough of one"
-        )]
         let short = (hash >> 32) as u32;
         (spread(short), short)
     }

@@ -225,9 +225,9 @@ mod tests {
         ] {
             assert_eq!(Owner::new(kind, session).kind(), kind);
         }
-        assert_eq!(Owner::new(CreateKind::Container, session).0 as u64, 1 << 63);
+        assert_eq!(Owner::new(CreateKind::Container, session).0, i64::MIN);
         assert_eq!(
-            Owner::new(CreateKind::Ttl(5), session).0 as u64,
+            Owner::new(CreateKind::Ttl(5), session).0.cast_unsigned(),
             0xff00_0000_0000_0005
         );
     }

@@ -101,7 +101,7 @@ pub enum Txn<'a> {
     /// A request was refused: it changes nothing but has its place in the order.
     Error(ErrorCode),
     /// All of these, or none if one of them is an error.
-    Multi(Vec<(OpCode, Txn<'a>)>),
+    Multi(Vec<(OpCode, Self)>),
     /// Data is set.
     SetData {
         /// Which znode's.

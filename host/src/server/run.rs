@@ -1,8 +1,9 @@
 //! From a configuration to a server that serves, and back to nothing.
 
+use core::hash::BuildHasher;
 use core::net::SocketAddr;
 use core::num::NonZeroU32;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::RandomState;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -188,7 +189,7 @@ impl LanesOf for Handed {
 
 fn events() -> impl FnMut(Event) {
     let mut log = EventLog::default();
-    move |event| log.log(&event, Instant::now(), |_| None)
+    move |event| log.log(&event, Instant::now())
 }
 
 fn wall() -> UnixMillis {
