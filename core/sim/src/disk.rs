@@ -91,6 +91,12 @@ impl SimDisk {
         self.0.borrow_mut().fuse = Some(operations);
     }
 
+    /// Whether the fuse has burnt down.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.0.borrow().fuse == Some(0)
+    }
+
     /// Lets nothing happen after all.
     pub fn put_out_fuse(&self) {
         self.0.borrow_mut().fuse = None;

@@ -678,6 +678,13 @@ impl Oracle {
         Ok(())
     }
 
+    /// Notes that the server hears in this step that a link was cut.
+    pub fn closing(&mut self, link: u64) {
+        if let Some(connection) = self.connections.get_mut(&link) {
+            connection.may_close = Some("it is cut");
+        }
+    }
+
     /// Notes that a link was cut under way.
     pub fn closed_by_network(&mut self, link: u64) {
         self.gone.extend(self.connections.remove(&link));
