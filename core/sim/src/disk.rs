@@ -108,15 +108,10 @@ impl SimDisk {
         self.0.borrow().operations
     }
 
-    /// The process is dead, and the system has written everything out in peace.
+    /// The process is dead. The system lives, and with it all that was written; none of it is more durable
+    /// than before.
     pub fn kill(&self) {
-        let mut contents = self.0.borrow_mut();
-        contents.fuse = None;
-        for file in contents.inodes.values_mut() {
-            file.unsynced.clear();
-            file.durable.clone_from(&file.visible);
-        }
-        contents.settle_names();
+        self.0.borrow_mut().fuse = None;
     }
 
     /// The power is gone: of what was not synced, some stays.

@@ -686,7 +686,13 @@ impl Oracle {
     }
 
     /// Notes that a link was cut under way.
-    pub fn closed_by_network(&mut self, link: u64) {
+    pub fn closed_by_network(&mut self, link: u64, now: u64) {
+        // What waited may have been looked at before the end was noticed.
+        if let Some(connection) = self.connections.get(&link).filter(|it| it.is_waiting())
+            && let Some(session) = self.sessions.get_mut(&connection.session())
+        {
+            session.active = now;
+        }
         self.gone.extend(self.connections.remove(&link));
     }
 

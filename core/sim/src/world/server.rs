@@ -31,12 +31,14 @@ impl World {
             snapshot: None,
             txns: Vec::new(),
         };
-        let recovered = recover(
-            &mut self.disk.clone(),
-            &mut self.disk.clone(),
-            &mut recording,
-        )
-        .map_err(|error| Violation::new("durability: recovery", format!("{error:?}")))?;
+        let (mut logs, mut snapshots) = (self.disk.clone(), self.disk.clone());
+        let recovered = match recover(&mut logs, &mut snapshots, &mut recording) {
+            Ok(recovered) => recovered,
+            Err(_) if self.disk.is_dead() => return self.die_in_recovery(),
+            Err(error) => {
+                return Err(Violation::new("durability: recovery", format!("{error:?}")));
+            }
+        };
         self.check_recovered(&recording.txns, recording.snapshot, recovered.last.0)?;
         if self.life > 0 {
             self.oracle.restarted(recovered.last.0, self.now)?;
@@ -187,7 +189,7 @@ impl World {
             self.perform(output)?;
         }
         for link in cut {
-            self.oracle.closed_by_network(link);
+            self.oracle.closed_by_network(link, self.now);
         }
         self.oracle.step_ended(self.now)?;
         if let Some(Instant(at)) = wake {
