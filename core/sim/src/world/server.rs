@@ -209,7 +209,7 @@ impl World {
             Input::Stored { upto } => {
                 let Some(node) = &mut self.node else { return };
                 let count = node.appended.partition_point(|(seq, _)| seq <= upto);
-                if let Some((_, zxid)) = node.appended.drain(..count).last() {
+                if let Some((_, zxid)) = node.appended.drain(..count).next_back() {
                     self.oracle.stored(zxid);
                 }
             }
@@ -242,6 +242,7 @@ impl World {
         match output {
             LinkOutput::Close => self.link_closes(link),
             LinkOutput::Pause => {
+                self.oracle.paused(link)?;
                 if let Some(link) = self.links.get_mut(&link) {
                     link.is_paused = true;
                 }
