@@ -91,6 +91,12 @@ impl SimDisk {
         self.0.borrow_mut().fuse = Some(operations);
     }
 
+    /// Whether the fuse has burnt down.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.0.borrow().fuse == Some(0)
+    }
+
     /// Lets nothing happen after all.
     pub fn put_out_fuse(&self) {
         self.0.borrow_mut().fuse = None;
@@ -102,15 +108,10 @@ impl SimDisk {
         self.0.borrow().operations
     }
 
-    /// The process is dead, and the system has written everything out in peace.
+    /// The process is dead. The system lives, and with it all that was written; none of it is more durable
+    /// than before.
     pub fn kill(&self) {
-        let mut contents = self.0.borrow_mut();
-        contents.fuse = None;
-        for file in contents.inodes.values_mut() {
-            file.unsynced.clear();
-            file.durable.clone_from(&file.visible);
-        }
-        contents.settle_names();
+        self.0.borrow_mut().fuse = None;
     }
 
     /// The power is gone: of what was not synced, some stays.

@@ -2,8 +2,9 @@
 
 mod shrink;
 
+use core::panic::AssertUnwindSafe;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use zabra_sim::marks::Marks;

@@ -91,9 +91,8 @@ impl Plan {
             };
         }
         // Without znodes nothing else means much.
-        if let [create, ..] = &mut weights {
-            *create += 8;
-        }
+        let [create, ..] = &mut weights;
+        *create += 8;
         let duration_us = rng.between(2, 8) * 1_000_000;
         Self {
             seed,

@@ -309,6 +309,10 @@ impl World {
         }
         self.run_until(self.now + 2_000_000 + 400 * self.plan.latency_us)?;
         self.ensure_quiet()?;
+        let is_served = self.clients.last().is_some_and(|reader| reader.is_open);
+        ensure(is_served, "L4 a server that is up serves", || {
+            "a client that came when all was quiet was not let in".to_owned()
+        })?;
         self.oracle.marks.hit("tree_compared");
         self.clients.pop();
         Ok(())

@@ -653,7 +653,8 @@ impl Oracle {
         let is_excused = match &connection.stage {
             Stage::Hostile => true,
             Stage::Connecting(request) => {
-                let is_late = now >= connection.opened + handshake_us;
+                let is_late = now >= connection.opened + handshake_us
+                    && connection.delivered < connection.connect_end;
                 let is_ahead = request.last_zxid_seen > self.versions.floor;
                 if is_ahead {
                     self.marks.hit("handshake_from_the_future");
@@ -678,8 +679,35 @@ impl Oracle {
         Ok(())
     }
 
+    /// Takes the server's wish not to read from a link.
+    pub fn paused(&self, link: u64) -> Result<(), Violation> {
+        let Some(connection) = self.connections.get(&link) else {
+            return Ok(());
+        };
+        let is_mid_handshake = matches!(connection.stage, Stage::Connecting(_))
+            && connection.delivered < connection.connect_end;
+        ensure(
+            !is_mid_handshake,
+            "L4 a handshake is read to its end",
+            || format!("link {link} is paused after {} bytes", connection.delivered),
+        )
+    }
+
+    /// Notes that the server hears in this step that a link was cut.
+    pub fn closing(&mut self, link: u64) {
+        if let Some(connection) = self.connections.get_mut(&link) {
+            connection.may_close = Some("it is cut");
+        }
+    }
+
     /// Notes that a link was cut under way.
-    pub fn closed_by_network(&mut self, link: u64) {
+    pub fn closed_by_network(&mut self, link: u64, now: u64) {
+        // What waited may have been looked at before the end was noticed.
+        if let Some(connection) = self.connections.get(&link).filter(|it| it.is_waiting())
+            && let Some(session) = self.sessions.get_mut(&connection.session())
+        {
+            session.active = now;
+        }
         self.gone.extend(self.connections.remove(&link));
     }
 

@@ -44,7 +44,7 @@ impl World {
         let is_silent = self.now < client.silent_until;
         let (link, is_open) = (client.link, client.is_open);
         // A client that is done still pings, as any client library does.
-        if !is_silent && !(is_spent && !self.is_active) {
+        if !is_silent && self.is_active {
             match link {
                 None if self.node.is_some() => self.reconnect(id),
                 None => {}

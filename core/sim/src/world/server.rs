@@ -31,12 +31,14 @@ impl World {
             snapshot: None,
             txns: Vec::new(),
         };
-        let recovered = recover(
-            &mut self.disk.clone(),
-            &mut self.disk.clone(),
-            &mut recording,
-        )
-        .map_err(|error| Violation::new("durability: recovery", format!("{error:?}")))?;
+        let (mut logs, mut snapshots) = (self.disk.clone(), self.disk.clone());
+        let recovered = match recover(&mut logs, &mut snapshots, &mut recording) {
+            Ok(recovered) => recovered,
+            Err(_) if self.disk.is_dead() => return self.die_in_recovery(),
+            Err(error) => {
+                return Err(Violation::new("durability: recovery", format!("{error:?}")));
+            }
+        };
         self.check_recovered(&recording.txns, recording.snapshot, recovered.last.0)?;
         if self.life > 0 {
             self.oracle.restarted(recovered.last.0, self.now)?;
@@ -49,9 +51,9 @@ impl World {
             file_bytes_max: self.plan.log_file_bytes,
         };
         let mut node = Node::new(core, &self.disk, options, recovered.last);
-        node.snapshots
-            .remove_unfinished()
-            .map_err(|error| Violation::new("durability: recovery", error.to_string()))?;
+        if node.snapshots.remove_unfinished().is_err() {
+            return self.die_in_recovery();
+        }
         self.node = Some(node);
         self.oracle.serves(recovered.snapshot.is_some());
         self.note(|| format!("server starts with {recovered:?}"));
@@ -89,6 +91,13 @@ impl World {
         Ok(())
     }
 
+    /// The process dies while it reads or repairs what an earlier death has left.
+    fn die_in_recovery(&mut self) -> Result<(), Violation> {
+        self.oracle.marks.hit("died_in_recovery");
+        self.after_death(self.dies_of_power);
+        Ok(())
+    }
+
     pub(super) fn boot_if_down(&mut self) -> Result<(), Violation> {
         if self.node.is_none() {
             self.boot()?;
@@ -98,9 +107,12 @@ impl World {
 
     /// The process dies; the power goes as well, or not.
     pub(super) fn die(&mut self, with_power: bool) {
-        if self.node.take().is_none() {
-            return;
+        if self.node.take().is_some() {
+            self.after_death(with_power);
         }
+    }
+
+    fn after_death(&mut self, with_power: bool) {
         self.life += 1;
         if with_power {
             let mut rng = self.rng(Stream::Disk, FAULT);
@@ -154,8 +166,12 @@ impl World {
         }
         self.oracle.step_begins();
         let mut inputs = core::mem::take(&mut self.inbox);
+        let mut cut = Vec::new();
         for input in &inputs {
             self.tell_oracle(input);
+            if let Input::Link(LinkId(link), LinkInput::Closed) = input {
+                cut.push(*link);
+            }
         }
         let now = Now {
             instant: Instant(self.now),
@@ -172,6 +188,9 @@ impl World {
         for output in store.into_iter().chain(rest) {
             self.perform(output)?;
         }
+        for link in cut {
+            self.oracle.closed_by_network(link, self.now);
+        }
         self.oracle.step_ended(self.now)?;
         if let Some(Instant(at)) = wake {
             self.schedule_step_at(at);
@@ -185,12 +204,12 @@ impl World {
             Input::Link(LinkId(link), LinkInput::Received(bytes)) => {
                 self.oracle.received(*link, bytes.len(), self.now);
             }
-            Input::Link(LinkId(link), LinkInput::Closed) => self.oracle.closed_by_network(*link),
+            Input::Link(LinkId(link), LinkInput::Closed) => self.oracle.closing(*link),
             Input::SnapshotStored { .. } => self.oracle.serves(true),
             Input::Stored { upto } => {
                 let Some(node) = &mut self.node else { return };
                 let count = node.appended.partition_point(|(seq, _)| seq <= upto);
-                if let Some((_, zxid)) = node.appended.drain(..count).last() {
+                if let Some((_, zxid)) = node.appended.drain(..count).next_back() {
                     self.oracle.stored(zxid);
                 }
             }
@@ -223,6 +242,7 @@ impl World {
         match output {
             LinkOutput::Close => self.link_closes(link),
             LinkOutput::Pause => {
+                self.oracle.paused(link)?;
                 if let Some(link) = self.links.get_mut(&link) {
                     link.is_paused = true;
                 }
