@@ -33,7 +33,7 @@ pub(super) fn address_id(address: IpAddr) -> Id {
 }
 
 /// An address as Java prints it: IPv6 in eight groups, none left out; IPv4 within IPv6 as IPv4.
-fn address_text(address: IpAddr) -> String {
+pub(super) fn address_text(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(v4) => alloc::format!("{v4}"),
         IpAddr::V6(v6) => {

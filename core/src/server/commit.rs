@@ -22,6 +22,15 @@ const DIGEST_INTERVAL: i64 = 128;
 /// How many of them are. Source: `DataTree.DIGEST_LOG_LIMIT`.
 const DIGESTS_MAX: usize = 1024;
 
+/// What a request was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It changed nothing.
+    Read,
+    /// It was proposed, whatever came of it.
+    Write,
+}
+
 impl Server {
     /// Applies every proposal that is durable.
     pub(super) fn commit(&mut self) {
@@ -91,9 +100,11 @@ impl Server {
             parent_acl,
         } = change;
         let told = self.core.watches.fire(Table::Data, path, *kind);
+        self.core.stats.fired(*kind, told.len());
         self.notify(&told, *kind, path, acl, zxid);
         if *kind == EventType::DELETED {
             let mut others = self.core.watches.fire(Table::Child, path, *kind);
+            self.core.stats.fired(*kind, others.len());
             others.retain(|link| told.binary_search(link).is_err());
             self.notify(&others, *kind, path, acl, zxid);
         }
@@ -102,6 +113,7 @@ impl Server {
             let parent = if parent.is_empty() { "/" } else { parent };
             let kind = EventType::CHILDREN_CHANGED;
             let told = self.core.watches.fire(Table::Child, parent, kind);
+            self.core.stats.fired(kind, told.len());
             self.notify(&told, kind, parent, parent_acl, zxid);
         }
     }
@@ -133,6 +145,9 @@ impl Server {
         };
         if header.op == OpCode::CREATE_SESSION {
             conn.stage = Stage::Open;
+            let since = conn.asked_session;
+            self.core
+                .took(conn, header.cxid, header.op, since, Kind::Write);
             let (session, timeout_ms, peer) = (conn.session, conn.timeout_ms, conn.peer);
             self.core.events.push(Event::SessionOpened {
                 session,
@@ -166,7 +181,11 @@ impl Server {
             }
         }
         self.core.stats.answered(conn.out.len() - before);
-        self.core.took(conn, since, true);
+        let op = match applied {
+            Applied::Failed(_) => OpCode::ERROR,
+            Applied::Created { .. } | Applied::Done | Applied::Multi(_) | Applied::Set { .. } => op,
+        };
+        self.core.took(conn, xid, op, since, Kind::Write);
         self.core.drain(conn, link);
         let waiting = conn.has_input() || !conn.pending.is_empty() || conn.paused;
         self.dirty.push(link);
@@ -238,18 +257,30 @@ impl Core {
     }
 
     /// A request was answered: for `cons`, `stat` and `mntr`.
-    pub(super) fn took(&mut self, conn: &mut Conn, since: Instant, write: bool) {
+    ///
+    /// A refused write is no operation to `cons`. Source: `FinalRequestProcessor.updateStats`.
+    pub(super) fn took(
+        &mut self,
+        conn: &mut Conn,
+        xid: Xid,
+        op: OpCode,
+        since: Instant,
+        kind: Kind,
+    ) {
         let latency_ms = self.now.instant.micros_since(since) / 1000;
+        conn.stats.last_op = op;
+        if xid.0 >= 0 {
+            conn.stats.last_cxid = Some(xid.0);
+        }
+        conn.stats.last_zxid = self.tree.last_zxid();
         conn.stats.last_response = self.now.instant;
         conn.stats.last_latency_ms = latency_ms;
         conn.stats.latency_ms.record(latency_ms);
         self.stats.latency_ms.record(latency_ms);
-        let kind = if write {
-            &mut self.stats.write_ms
-        } else {
-            &mut self.stats.read_ms
-        };
-        kind.record(latency_ms);
+        match kind {
+            Kind::Read => self.stats.read_ms.record(latency_ms),
+            Kind::Write => self.stats.write_ms.record(latency_ms),
+        }
     }
 
     /// Proposes the deletion of containers and TTL znodes that have outlived their use, at a bounded pace.
@@ -305,9 +336,25 @@ impl Core {
 }
 
 impl Stats {
+    /// Watches fired. Source: `WatchManager.triggerWatch`.
+    fn fired(&mut self, event: EventType, watchers: usize) {
+        if watchers > 0 {
+            let watchers = watchers as u64;
+            match event {
+                EventType::CREATED => self.watchers_created.record(watchers),
+                EventType::DELETED => self.watchers_deleted.record(watchers),
+                EventType::DATA_CHANGED => self.watchers_changed.record(watchers),
+                _ => self.watchers_children.record(watchers),
+            }
+        }
+    }
+
     /// A reply was written.
     pub(super) fn answered(&mut self, bytes: usize) {
         self.sent += 1;
+        // ZooKeeper does not count a frame's own length.
+        let bytes = bytes.saturating_sub(4);
+        self.response_bytes += bytes as u64;
         self.response_bytes_min = match self.response_bytes_last {
             Some(_) => self.response_bytes_min.min(bytes),
             None => bytes,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::auth::address_id;
+use super::four_letter::Word;
 use super::io::Summary;
 use crate::error::ErrorCode;
 use crate::ids::{Instant, SessionId, UnixMillis, Xid, Zxid};
@@ -57,6 +58,8 @@ pub(super) struct Conn {
     pub(super) opened: Instant,
     /// When it was opened by the wall clock, for `cons`.
     pub(super) established: UnixMillis,
+    /// When it asked for its session.
+    pub(super) asked_session: Instant,
     pub(super) session: SessionId,
     pub(super) timeout_ms: u32,
     /// Whether its handshake had the byte that the answer then has too.
@@ -79,6 +82,8 @@ pub(super) struct Conn {
     pub(super) paused: bool,
     /// Signs of life before this change nothing: see `Tracker::touch`.
     pub(super) quiet_until: Instant,
+    /// The word whose answer waits for the host's facts.
+    pub(super) asked: Option<Word>,
     pub(super) stats: ConnStats,
 }
 
@@ -88,7 +93,8 @@ pub(super) struct ConnStats {
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) last_op: OpCode,
-    pub(super) last_cxid: i64,
+    /// Of the last request that had a number of its client's own: pings do not.
+    pub(super) last_cxid: Option<i32>,
     pub(super) last_zxid: Zxid,
     pub(super) last_response: Instant,
     pub(super) last_latency_ms: u64,
@@ -101,11 +107,19 @@ impl ConnStats {
             received: 0,
             sent: 0,
             last_op: OpCode(0),
-            last_cxid: -1,
+            last_cxid: None,
             last_zxid: Zxid::ZERO,
             last_response: Instant::default(),
             last_latency_ms: 0,
             latency_ms: Summary::default(),
+        }
+    }
+
+    /// What the word `crst` leaves.
+    pub(super) fn reset() -> Self {
+        Self {
+            last_zxid: Zxid(-1),
+            ..Self::new()
         }
     }
 }
@@ -128,6 +142,7 @@ impl Conn {
             stage: Stage::Handshake,
             opened,
             established,
+            asked_session: opened,
             session: SessionId::NONE,
             timeout_ms: 0,
             read_only_byte: false,
@@ -141,6 +156,7 @@ impl Conn {
             unflushed: 0,
             paused: false,
             quiet_until: Instant::default(),
+            asked: None,
             stats: ConnStats::new(),
         }
     }
@@ -239,7 +255,6 @@ impl Conn {
                 body(out);
             }
         });
-        self.stats.last_zxid = zxid;
     }
 
     /// Appends a reply whose body is one record.

@@ -40,7 +40,6 @@ impl Server {
                 format!("there are {most_in_all} connections (maxCnxns)"),
             );
         }
-        core.stats.connections_accepted += 1;
         let deadline = core
             .now
             .instant
@@ -85,8 +84,11 @@ impl Server {
         };
         conn.read_only_byte = !input.is_empty();
         conn.stats.received += 1;
+        conn.asked_session = self.core.now.instant;
         self.core.stats.received += 1;
+        self.core.stats.sessions_asked += 1;
         if !self.core.serving {
+            self.core.stats.refused_not_serving += 1;
             return self.refuse(link, "the server is not serving yet".into());
         }
         let last = self.core.tree.last_zxid();

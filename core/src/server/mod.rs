@@ -38,6 +38,7 @@ pub use config::Config;
 pub use io::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
 
 use conn::{Conn, Stage};
+use four_letter::Latencies;
 use overlay::Overlay;
 use session::Tracker;
 
@@ -132,24 +133,33 @@ pub(crate) struct Stats {
     received: u64,
     sent: u64,
     latency_ms: Summary,
-    read_ms: Summary,
-    write_ms: Summary,
+    read_ms: Latencies,
+    write_ms: Latencies,
+    response_bytes: u64,
     response_bytes_last: Option<usize>,
     response_bytes_min: usize,
     response_bytes_max: usize,
     bytes_received: u64,
-    connections_accepted: u64,
+    watch_bytes: u64,
+    watchers_created: Summary,
+    watchers_deleted: Summary,
+    watchers_changed: Summary,
+    watchers_children: Summary,
+    snapshot_ms: Summary,
+    startup_txns: Summary,
+    sessions_asked: u64,
+    refused_not_serving: u64,
     connections_refused: u64,
     connections_dropped: u64,
     sessions_expired: u64,
     sessionless_expired: u64,
     revalidated: u64,
+    proposals: u64,
     commits: u64,
     auth_failed: u64,
     snapshots_failed: u64,
     digest_mismatches: u64,
     trace_mask: Option<i64>,
-    facts_asked: u64,
 }
 
 impl Server {
@@ -181,10 +191,13 @@ impl Server {
         let overlay = Overlay::new(&tree, config.tree_digest);
         let snapshots = snapshots::Schedule::new(&config, &recovered, entropy);
         let scan = now.instant.plus_ms(u64::from(config.container_check_ms));
-        let stats = Stats {
+        let mut stats = Stats {
             digest_mismatches: mismatches.len() as u64,
             ..Stats::default()
         };
+        if recovered.snapshot {
+            stats.startup_txns.record(recovered.txns);
+        }
         let core = Core {
             next_session: session::first_id(config.server_id, now.wall),
             proposed: tree.last_zxid(),
@@ -240,7 +253,10 @@ impl Server {
             Input::Link(link, LinkInput::Opened { peer }) => self.opened(link, peer),
             Input::Link(link, LinkInput::Received(bytes)) => self.received(link, bytes),
             Input::Link(link, LinkInput::Flushed(bytes)) => self.flushed(link, bytes),
-            Input::Link(link, LinkInput::Closed) => self.drop_link(link),
+            Input::Link(link, LinkInput::Closed) => {
+                self.core.stats.connections_dropped += 1;
+                self.drop_link(link);
+            }
             Input::Stored { upto } => {
                 self.core.stored = self.core.stored.max(upto);
                 self.commit();

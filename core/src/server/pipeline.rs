@@ -6,6 +6,7 @@ use alloc::format;
 use bytes::Bytes;
 
 use super::auth::{Authenticated, authenticate};
+use super::commit::Kind;
 use super::conn::{Conn, Cut, Pending, Stage};
 use super::prep::{Prep, Refusal};
 use super::read::Reads;
@@ -110,7 +111,8 @@ pub(super) enum Hold {
 
 impl Core {
     fn holds(&self, conn: &Conn) -> Option<Hold> {
-        let own = conn.stage != Stage::Open
+        // Before its handshake it is cut off by what that may be long, and has nothing to wait for.
+        let own = matches!(conn.stage, Stage::Opening | Stage::Closing)
             || conn.held_out() >= OUT_BYTES_HIGH
             || conn.pending.len() >= PENDING_MAX
             || conn.waiting >= WAITING_MAX;
@@ -127,8 +129,6 @@ impl Core {
             return Handled::Refuse("a frame is shorter than a request's header");
         };
         conn.stats.received += 1;
-        conn.stats.last_op = op;
-        conn.stats.last_cxid = i64::from(xid.0);
         self.stats.received += 1;
         if self.now.instant >= conn.quiet_until {
             match self.tracker.touch(conn.session, self.now.instant) {
@@ -196,6 +196,7 @@ impl Core {
                 };
                 if conn.pending.is_empty() && after <= self.tree.last_zxid() {
                     self.read(conn, link, xid, op, body);
+                    self.took(conn, xid, op, self.now.instant, Kind::Read);
                 } else {
                     let since = self.now.instant;
                     // Kept by itself: the frame may be a small part of what arrived with it.
@@ -310,6 +311,7 @@ impl Core {
                 if conn.pending.is_empty() {
                     conn.reply(xid, self.tree.last_zxid(), Some(error), |_| {});
                     self.stats.sent += 1;
+                    self.took(conn, xid, OpCode::ERROR, self.now.instant, Kind::Read);
                 } else {
                     self.push(conn, Pending::Refused { xid, error });
                 }
@@ -394,6 +396,7 @@ impl Core {
         }
         let txn = Bytes::from(bytes);
         self.proposed = zxid;
+        self.stats.proposals += 1;
         self.seq = Seq(self.seq.0 + 1);
         self.snapshots.logged(txn.len());
         self.outputs.push(Output::Store(
@@ -423,13 +426,14 @@ impl Core {
                     let mut body: &[u8] = &frame;
                     if let Ok(RequestHeader { xid, op }) = take(&mut body) {
                         self.read(conn, link, xid, op, body);
-                        self.took(conn, since, false);
+                        self.took(conn, xid, op, since, Kind::Read);
                     }
                 }
                 Some(&Pending::Refused { xid, error }) => {
                     self.pop(conn);
                     conn.reply(xid, self.tree.last_zxid(), Some(error), |_| {});
                     self.stats.sent += 1;
+                    self.took(conn, xid, OpCode::ERROR, self.now.instant, Kind::Read);
                 }
                 _ => return,
             }

@@ -398,6 +398,7 @@ pub(super) fn notify(conn: &mut Conn, stats: &mut Stats, kind: EventType, path: 
         state: STATE_SYNC_CONNECTED,
         path: path.into(),
     };
+    let before = conn.out.len();
     conn.frame(|out| {
         jute::append(
             out,
@@ -410,6 +411,7 @@ pub(super) fn notify(conn: &mut Conn, stats: &mut Stats, kind: EventType, path: 
         jute::append(out, &event);
     });
     stats.sent += 1;
+    stats.watch_bytes += (conn.out.len() - before - 4) as u64;
 }
 
 /// The names of a znode's children, as Jute's vector of strings.

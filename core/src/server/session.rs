@@ -122,6 +122,11 @@ impl Tracker {
         self.buckets.first_key_value().map(|(&bucket, _)| bucket)
     }
 
+    /// When a session expires, if its client gives no sign.
+    pub(super) fn expiry(&self, session: SessionId) -> Option<Instant> {
+        self.sessions.get(&session).map(|timer| timer.bucket)
+    }
+
     /// The buckets with their sessions, the next to expire first.
     pub(super) fn buckets(&self) -> impl ExactSizeIterator<Item = (Instant, &BTreeSet<SessionId>)> {
         self.buckets

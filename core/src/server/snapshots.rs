@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::{Config, Core, Event, Output, Recovered, SnapshotOp, StoreOp};
-use crate::ids::Seq;
+use crate::ids::{Instant, Seq};
 use crate::tree::Piece;
 
 /// Bytes of a snapshot written in one step: about 100 µs of the server's time.
@@ -26,6 +26,7 @@ pub(super) struct Schedule {
     first: bool,
     /// Whether one is being written or made durable.
     under_way: bool,
+    begun: Instant,
     random: u64,
 }
 
@@ -39,6 +40,7 @@ impl Schedule {
             in_hand: 0,
             first: !recovered.snapshot,
             under_way: false,
+            begun: Instant::default(),
             random: entropy,
         };
         schedule.draw(config);
@@ -101,6 +103,7 @@ impl Core {
     fn begin_snapshot(&mut self) {
         let zxid = self.tree.begin_snapshot(self.config.tree_digest);
         self.snapshots.under_way = true;
+        self.snapshots.begun = self.now.instant;
         self.snapshots.first = false;
         self.snapshots.txns = 0;
         self.snapshots.bytes = 0;
@@ -127,6 +130,8 @@ impl Core {
 
     pub(super) fn snapshot_done(&mut self) {
         self.snapshots.under_way = false;
+        let took_us = self.now.instant.micros_since(self.snapshots.begun);
+        self.stats.snapshot_ms.record(took_us / 1000);
         self.serving = true;
     }
 
