@@ -29,6 +29,6 @@ fn c_client_does_each_kind_of_operation() {
     assert!(
         output.status.success(),
         "{errors}\nserver's log:\n{}",
-        server.log()
+        server.log_end()
     );
 }

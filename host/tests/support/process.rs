@@ -18,6 +18,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 /// Apache ZooKeeper leaves a connection hanging that comes while it is about to serve.
 const SERVING_ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
+const LOG_LINES_SHOWN: usize = 40;
 const POLL: Duration = Duration::from_millis(20);
 
 /// Whose server it is.
@@ -160,7 +161,7 @@ impl Server {
             assert!(
                 Instant::now() < end,
                 "the server does not serve:\n{}",
-                self.log()
+                self.log_end()
             );
             thread::sleep(POLL);
         }
@@ -169,6 +170,17 @@ impl Server {
     /// Everything it has logged.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
+    }
+
+    /// The last lines of it, for messages.
+    pub(crate) fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        let start = lines.len().saturating_sub(LOG_LINES_SHOWN);
+        lines
+            .iter()
+            .skip(start)
+            .fold(String::new(), |text, line| text + line + "\n")
     }
 
     /// The zxid of the last transaction it knows.
