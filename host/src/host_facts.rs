@@ -38,9 +38,9 @@ pub fn environment() -> Vec<(String, String)> {
         ("user.name", variable(&["USER", "LOGNAME", "USERNAME"])),
         ("user.home", variable(&["HOME", "USERPROFILE"])),
         ("user.dir", working_directory()),
-        ("jvm.memory.free", mb(memory.free_bytes)),
-        ("jvm.memory.max", mb(memory.max_bytes)),
-        ("jvm.memory.total", mb(memory.resident_bytes)),
+        ("os.memory.free", mb(memory.free_bytes)),
+        ("os.memory.max", mb(memory.max_bytes)),
+        ("os.memory.total", mb(memory.resident_bytes)),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
@@ -275,7 +275,7 @@ mod tests {
             keys.join(" "),
             "zookeeper.version host.name java.version java.vendor java.home java.class.path \
              java.library.path java.io.tmpdir java.compiler os.name os.arch os.version user.name \
-             user.home user.dir jvm.memory.free jvm.memory.max jvm.memory.total"
+             user.home user.dir os.memory.free os.memory.max os.memory.total"
         );
         let (_, version) = environment.first().unwrap();
         assert!(version.starts_with("3.9.5-zabra-"), "{version}");
