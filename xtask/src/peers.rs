@@ -107,6 +107,10 @@ impl Shard {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PEERS_KAZOO_EXPECTED", plugin.join("expected.txt"))
             .env("PEERS_KAZOO_SERVER", server_command(workspace))
+            .env(
+                "ZOOKEEPER_VERSION",
+                if workspace.baseline { "3.8.0" } else { "3.9.5" },
+            )
             .env("PEERS_KAZOO_SHARD", format!("{index}/{KAZOO_SHARDS}"))
             .stdout(output)
             .stderr(errors);
