@@ -331,7 +331,10 @@ impl Core {
             self.reaper.next_delete
         };
         let snapshot = self.wants_slice().then_some(self.now.instant);
-        Some(snapshot.map_or(reap, |at| at.min(reap)))
+        [snapshot, self.snapshots.next_attempt(), Some(reap)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

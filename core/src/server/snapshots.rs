@@ -12,6 +12,8 @@ use crate::tree::Piece;
 const SLICE_BYTES: usize = 128 * 1024;
 /// Bytes of a snapshot that the store may have in hand; more must wait.
 const IN_HAND_BYTES_MAX: usize = 4 << 20;
+/// Milliseconds after a failure before the next attempt.
+const FAILED_PAUSE_MS: u64 = 1000;
 
 /// What has come since the last snapshot, and how much is to come before the next.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(super) struct Schedule {
     first: bool,
     /// Whether one is being written or made durable.
     under_way: bool,
+    /// No attempt before this: the last has failed.
+    not_before: Instant,
     begun: Instant,
     random: u64,
 }
@@ -40,6 +44,7 @@ impl Schedule {
             in_hand: 0,
             first: !recovered.snapshot,
             under_way: false,
+            not_before: Instant::default(),
             begun: Instant::default(),
             random: entropy,
         };
@@ -75,16 +80,21 @@ impl Schedule {
         self.in_hand = self.in_hand.saturating_sub(bytes);
     }
 
-    const fn is_due(&self) -> bool {
+    fn is_due(&self, now: Instant) -> bool {
         let due = self.first || self.txns >= self.txns_due || self.bytes >= self.bytes_due;
-        due && !self.under_way
+        due && !self.under_way && now >= self.not_before
+    }
+
+    /// When the first of all is to be attempted again.
+    pub(super) fn next_attempt(&self) -> Option<Instant> {
+        (self.first && !self.under_way).then_some(self.not_before)
     }
 }
 
 impl Core {
     /// Begins a snapshot if one is due, and writes the next slice of the one that is being written.
     pub(super) fn snapshot_slice(&mut self) {
-        if self.snapshots.is_due() && !self.tree.snapshot_in_progress() {
+        if self.snapshots.is_due(self.now.instant) && !self.tree.snapshot_in_progress() {
             self.begin_snapshot();
         }
         if !self.wants_slice() {
@@ -135,8 +145,11 @@ impl Core {
         self.serving = true;
     }
 
-    /// The next attempt comes when as much was logged again.
+    /// The next attempt comes when as much was logged again; the first, without which nobody is served, is
+    /// made again after a moment.
     pub(super) fn snapshot_failed(&mut self) {
+        self.snapshots.first = !self.serving;
+        self.snapshots.not_before = self.now.instant.plus_ms(FAILED_PAUSE_MS);
         self.stats.snapshots_failed += 1;
         self.snapshots.under_way = false;
         self.snapshots.in_hand = 0;

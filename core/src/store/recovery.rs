@@ -75,8 +75,11 @@ where
         ends.push(read_log(logs, file, &mut replay, restore, &mut notes)?);
     }
     for (entry, repair) in repairs(&files, &ends) {
-        notes.push(repair.apply(logs, entry).map_err(RecoverError::Disk)?);
+        notes.extend(repair.apply(logs, entry).map_err(RecoverError::Disk)?);
     }
+    // The names, too: who relies on what was read must find it after the next power cut.
+    logs.sync_directory().map_err(RecoverError::Disk)?;
+    snapshots.sync_directory().map_err(RecoverError::Disk)?;
     if let Some(name) = snapshot.filter(|name| replay.ends_before(*name)) {
         notes.push(Note::LogEndsBeforeSnapshot {
             log: replay.seen(),
@@ -220,27 +223,35 @@ fn read_log<D: Disk, R: Restore>(
 /// What is changed on disk, once everything could be read.
 #[derive(Debug)]
 enum Repair {
-    Cut { at: u64 },
+    Cut {
+        at: u64,
+    },
+    /// Whole, but perhaps not durable: a killed process leaves written what it did not get to sync.
+    Keep,
     Remove,
 }
 
 impl Repair {
     /// Does it, durably.
-    fn apply<D: Disk>(self, disk: &mut D, entry: &Entry) -> Result<Note, D::Error> {
+    fn apply<D: Disk>(self, disk: &mut D, entry: &Entry) -> Result<Option<Note>, D::Error> {
         let file = disk.location(&entry.name);
         match self {
             Self::Cut { at } => {
                 disk.cut(&entry.name, at)?;
-                Ok(Note::TornEndCut {
+                Ok(Some(Note::TornEndCut {
                     file,
                     at,
                     bytes: entry.bytes.saturating_sub(at),
-                })
+                }))
+            }
+            Self::Keep => {
+                disk.cut(&entry.name, entry.bytes)?;
+                Ok(None)
             }
             Self::Remove => {
                 disk.remove(&entry.name)?;
                 disk.sync_directory()?;
-                Ok(Note::EmptyLogRemoved { file })
+                Ok(Some(Note::EmptyLogRemoved { file }))
             }
         }
     }
@@ -263,7 +274,10 @@ fn repairs<'a>(files: &'a [LogFile], ends: &[End]) -> Vec<(&'a Entry, Repair)> {
                 repairs.push((&file.entry, Repair::Cut { at: *at }));
                 *at
             }
-            End::Clean { at } => *at,
+            End::Clean { at } => {
+                repairs.push((&file.entry, Repair::Keep));
+                *at
+            }
             End::Damaged(_) => break,
         };
         if at > HEADER.len() as u64 {
