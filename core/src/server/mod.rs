@@ -163,7 +163,8 @@ pub(crate) struct Stats {
 }
 
 impl Server {
-    /// A server over what was recovered. `entropy` is used for nothing that must be secret.
+    /// A server over what was recovered. `entropy` must be another in every life of a server: session ids begin
+    /// with it.
     #[must_use]
     pub fn new(
         config: Config,
@@ -199,7 +200,7 @@ impl Server {
             stats.startup_txns.record(recovered.txns);
         }
         let core = Core {
-            next_session: session::first_id(config.server_id, now.wall),
+            next_session: session::first_id(config.server_id, entropy),
             proposed: tree.last_zxid(),
             serving: recovered.snapshot,
             config,
@@ -282,6 +283,8 @@ impl Server {
             return;
         }
         self.core.stats.bytes_received += bytes.len() as u64;
+        // Its client is alive, even if its requests must wait.
+        self.core.touch(conn);
         conn.receive(bytes);
         self.proceed(link);
     }
@@ -346,9 +349,25 @@ impl Server {
         self.close(link);
     }
 
+    /// Whether a session's connection is not read because its requests are not answered yet: what its client
+    /// sent to stay alive is then not seen, for no fault of the client's.
+    fn waits_for_us(&self, session: SessionId) -> bool {
+        let conn = self
+            .by_session
+            .get(&session)
+            .and_then(|link| self.conns.get(link));
+        conn.is_some_and(|conn| {
+            conn.paused && !conn.pending.is_empty() && conn.held_out() < OUT_BYTES_HIGH
+        })
+    }
+
     fn timers(&mut self) {
         let now = self.core.now.instant;
         for session in self.core.tracker.expired(now) {
+            if self.waits_for_us(session) {
+                self.core.tracker.renew(session, now);
+                continue;
+            }
             self.core.events.push(Event::SessionExpired { session });
             self.core.stats.sessions_expired += 1;
             self.core.close_session(session, None, crate::ids::Xid(0));

@@ -130,12 +130,9 @@ impl Core {
         };
         conn.stats.received += 1;
         self.stats.received += 1;
-        if self.now.instant >= conn.quiet_until {
-            match self.tracker.touch(conn.session, self.now.instant) {
-                Some(until) => conn.quiet_until = until,
-                // The session is over and the connection about to be: nothing is answered any more.
-                None => return Handled::Go,
-            }
+        if !self.touch(conn) {
+            // The session is over and the connection about to be: nothing is answered any more.
+            return Handled::Go;
         }
         match op {
             OpCode::AUTH => self.auth(conn, xid, body),
@@ -219,6 +216,20 @@ impl Core {
                 conn.reply(xid, Zxid(-1), Some(ErrorCode::UNIMPLEMENTED), |_| {});
                 Handled::Refuse("it asked for an operation that does not exist")
             }
+        }
+    }
+
+    /// A connection's client gave a sign of life. Returns whether its session is alive too.
+    pub(super) fn touch(&mut self, conn: &mut Conn) -> bool {
+        if self.now.instant < conn.quiet_until {
+            return true;
+        }
+        match self.tracker.touch(conn.session, self.now.instant) {
+            Some(until) => {
+                conn.quiet_until = until;
+                true
+            }
+            None => false,
         }
     }
 

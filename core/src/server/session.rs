@@ -5,7 +5,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use crate::ids::{Instant, SessionId, UnixMillis};
+use crate::ids::{Instant, SessionId};
 
 /// A session's password.
 pub(super) type Password = [u8; 16];
@@ -75,6 +75,13 @@ impl Tracker {
         // The bucket changes when now + timeout passes a multiple of the tick.
         let timeout_us = u64::from(timer.timeout_ms) * 1000;
         Some(Instant(timer.bucket.0.saturating_sub(timeout_us)))
+    }
+
+    /// Gives a session whose time had come another full timeout.
+    pub(super) fn renew(&mut self, session: SessionId, now: Instant) {
+        if let Some(timer) = self.sessions.get(&session) {
+            self.add(session, timer.timeout_ms, now);
+        }
     }
 
     /// Gives a session another timeout, as when its client reconnects and asks for it.
@@ -158,11 +165,13 @@ const fn bucket(tick_us: u64, timeout_ms: u32, now: Instant) -> Instant {
     Instant((at / tick_us + 1) * tick_us)
 }
 
-/// The first session id of a server that starts at `wall`.
+/// The first session id of a server's life: the server in the top byte, then 40 bits of `entropy`, then 16 bits
+/// that count.
 ///
-/// Source: `SessionTrackerImpl.initializeNextSessionId`.
-pub(super) const fn first_id(server: u8, wall: UnixMillis) -> SessionId {
-    let clock = (wall.0.cast_unsigned() << 24) >> 8;
+/// ZooKeeper takes the 40 bits from a clock. After a clock was set back that gives ids a second time, and a
+/// client of an older session could resume, and close, somebody else's.
+pub(super) const fn first_id(server: u8, entropy: u64) -> SessionId {
+    let clock = (entropy >> 24) << 16;
     let id = (clock | ((server as u64) << 56)).cast_signed();
     // The container marker is nobody's.
     SessionId(if id == i64::MIN { id + 1 } else { id })
@@ -250,8 +259,8 @@ mod tests {
     }
 
     #[test]
-    fn ids_carry_the_server_and_the_clock() {
-        let id = first_id(1, UnixMillis(0x0012_3456_789a));
-        assert_eq!(id.0, 0x0112_3456_789a_0000);
+    fn ids_carry_the_server_and_leave_room_to_count() {
+        assert_eq!(first_id(1, 0x1234_5678_9abc_def0).0, 0x0112_3456_789a_0000);
+        assert_eq!(first_id(0x80, 0).0, i64::MIN + 1);
     }
 }
