@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::marks::Marks;
-use crate::model::acl::{Identity, digest_identities};
+use crate::model::acl::{self, Identity, READ, digest_identities};
 use crate::model::watch::{Heard, Watches};
 use crate::model::{Caller, Outcome};
 use crate::oracle::{Version, Versions};
@@ -64,6 +64,8 @@ pub struct Connection {
     pub heard: i64,
     /// Who it has been confirmed to be.
     pub identities: Rc<[Identity]>,
+    /// Who it had been confirmed to be when the step began.
+    pub identities_before: Rc<[Identity]>,
     /// Who it will be when all it has sent is processed.
     pub claimed: Rc<[Identity]>,
     expected: VecDeque<Heard>,
@@ -89,6 +91,7 @@ impl Connection {
             watches: Watches::default(),
             heard: 0,
             claimed: Rc::clone(&identities),
+            identities_before: Rc::clone(&identities),
             identities,
             expected: VecDeque::new(),
             is_unordered: false,
@@ -428,23 +431,22 @@ impl Connection {
         if self.watches.is_empty() {
             return;
         }
-        let is_in_doubt = self
-            .pending
-            .iter()
-            .any(|pending| matches!(pending.op, Op::Auth { .. }));
+        // Within a step, and while an auth packet is under way, the server may have known less or more.
+        let others = [&self.identities_before, &self.claimed].map(Rc::clone);
         for trigger in &version.triggers {
-            let mut before = self.watches.clone();
-            for heard in self.watches.hear(trigger, &self.identities) {
-                if heard.is_readable {
-                    self.expected.push_back(heard);
+            let heard = self.watches.hear(trigger, &self.identities);
+            let can_read = |who: &[Identity]| acl::check(&trigger.acl, READ, who).is_ok();
+            let others_hear = others.each_ref().map(|who| can_read(who));
+            for mut heard in heard {
+                if !heard.is_readable {
+                    marks.hit("event_withheld_by_acl");
+                }
+                let is_certain = others_hear == [heard.is_readable; 2];
+                if is_certain && !heard.is_readable {
                     continue;
                 }
-                marks.hit("event_withheld_by_acl");
-                // While an auth packet is under way, the server may know more than it has said.
-                let claimed = before.hear(trigger, &self.claimed);
-                if is_in_doubt && claimed.iter().any(|heard| heard.is_readable) {
-                    self.expected.push_back(heard);
-                }
+                heard.is_readable &= is_certain;
+                self.expected.push_back(heard);
             }
         }
     }

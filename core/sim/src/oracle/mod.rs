@@ -189,6 +189,9 @@ impl Oracle {
         self.ending.clear();
         self.touched_before.clear();
         self.served_before_step = self.is_serving;
+        for connection in self.connections.values_mut() {
+            connection.identities_before = Rc::clone(&connection.identities);
+        }
     }
 
     /// Notes that the server was given bytes of a link: what is whole touches the session.
