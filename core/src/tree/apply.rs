@@ -182,7 +182,7 @@ impl Tree {
         changes: &mut Changes<'_>,
     ) -> Result<Stat, ErrorCode> {
         let (parent_path, _) = crate::path::split(path).ok_or(ErrorCode::BAD_ARGUMENTS)?;
-        let parent = self.find(parent_path).ok_or(ErrorCode::NO_NODE)?;
+        let parent = self.find_parent(parent_path).ok_or(ErrorCode::NO_NODE)?;
         let next = |cversion: i32| {
             if parent_cversion == -1 {
                 cversion.wrapping_add(1)
@@ -259,7 +259,7 @@ impl Tree {
         changes: &mut Changes<'_>,
     ) -> Result<(), ErrorCode> {
         let (parent_path, _) = crate::path::split(path).ok_or(ErrorCode::BAD_ARGUMENTS)?;
-        let parent = self.find(parent_path).ok_or(ErrorCode::NO_NODE)?;
+        let parent = self.find_parent(parent_path).ok_or(ErrorCode::NO_NODE)?;
         // Even when the child is gone already: a fuzzy snapshot may have seen the child's end only.
         self.touch_parent(parent, parent_path, None, when.zxid);
         let id = self.find(path).ok_or(ErrorCode::NO_NODE)?;
