@@ -86,6 +86,10 @@ struct Settings {
     /// How far a client that reads lets things pile up.
     reads: bool,
     stores: bool,
+    /// Every action is a step of its own.
+    steps: bool,
+    /// So many clients have a session from the start.
+    clients: u8,
     cut: u8,
 }
 
@@ -132,6 +136,12 @@ fuzz_target!(|data: &[u8]| {
         settings.stores,
         settings.cut,
     );
+    for slot in 0..usize::from(settings.clients % 4) {
+        driver.connect(slot, &Handshake::new());
+        driver.step(0);
+        driver.ack(1);
+        driver.step(0);
+    }
     for _ in 0..200 {
         if u.is_empty() {
             break;
@@ -140,6 +150,9 @@ fuzz_target!(|data: &[u8]| {
             break;
         };
         act(&mut driver, action);
+        if settings.steps {
+            driver.step(0);
+        }
     }
     driver.settle();
     driver.check();

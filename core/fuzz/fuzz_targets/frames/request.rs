@@ -251,6 +251,16 @@ impl<'a> Arbitrary<'a> for Auth {
 }
 
 impl Handshake {
+    /// That of a client that wants nothing special.
+    pub const fn new() -> Self {
+        Self {
+            timeout_ms: 10_000,
+            seen: None,
+            session: Session::New,
+            read_only: false,
+        }
+    }
+
     /// The frame's content. `known` are sessions with their passwords.
     pub fn bytes(&self, known: &[(SessionId, Vec<u8>)]) -> Vec<u8> {
         let (session, password) = match &self.session {
