@@ -68,6 +68,14 @@ fn a_snapshot_without_a_root_is_refused() {
 }
 
 #[test]
+fn a_znode_that_is_there_twice_is_refused() {
+    for twice in ["", "/a", "/a/b"] {
+        let refused = load(&snapshot(&["", "/a", "/a/b", twice])).err();
+        assert_eq!(refused, Some(LoadError::Twice(twice.into())));
+    }
+}
+
+#[test]
 fn a_znode_whose_parent_is_called_slash_is_an_orphan() {
     let refused = load(&snapshot(&["", "/a", "//a"])).err();
     assert_eq!(refused, Some(LoadError::Orphan("//a".into())));

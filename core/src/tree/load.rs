@@ -189,7 +189,7 @@ impl Loader {
         let root = path.is_empty();
         let parent = crate::path::split(path).map(|(parent, _)| parent);
         let rooted = self.tree.node_count() > 0;
-        if root == rooted && (root || self.tree.find(path).is_some()) {
+        if rooted && self.tree.find(path).is_some() {
             return Err(LoadError::Twice(path.into()));
         }
         let below = parent.is_some_and(|parent| self.tree.find_parent(parent).is_some());
