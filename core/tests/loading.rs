@@ -6,13 +6,13 @@
 
 use simd_adler32::Adler32;
 use zabra_core::ids::{SessionId, UnixMillis, Xid, Zxid};
-use zabra_core::jute::append;
+use zabra_core::jute::{append, to_vec};
 use zabra_core::store::Restore as _;
 use zabra_core::tree::{Applied, LoadError, Loader, Tree};
 use zabra_core::wire::client::OpCode;
 use zabra_core::wire::records::StatPersisted;
 use zabra_core::wire::snapshot::{END, HEADER, NodeRecord};
-use zabra_core::wire::txn::{CreateKind, Txn, TxnHeader};
+use zabra_core::wire::txn::{CreateKind, Txn, TxnHeader, append_body};
 
 /// A whole snapshot file of znodes with these paths.
 fn snapshot(paths: &[&str]) -> Vec<u8> {
@@ -43,11 +43,11 @@ fn load(file: &[u8]) -> Result<Tree, LoadError> {
     Ok(loader.finish().0)
 }
 
-fn create<'a>(tree: &mut Tree, path: &'a str) -> Applied<'a> {
+fn create_txn(zxid: i64, path: &str, kind: CreateKind) -> (TxnHeader, Txn<'_>) {
     let header = TxnHeader {
         client: SessionId(1),
         cxid: Xid(1),
-        zxid: Zxid(tree.last_zxid().0 + 1),
+        zxid: Zxid(zxid),
         time: UnixMillis(0),
         op: OpCode::CREATE,
     };
@@ -55,9 +55,14 @@ fn create<'a>(tree: &mut Tree, path: &'a str) -> Applied<'a> {
         path: path.into(),
         data: None,
         acl: Vec::new(),
-        kind: CreateKind::Persistent,
+        kind,
         parent_cversion: -1,
     };
+    (header, txn)
+}
+
+fn create<'a>(tree: &mut Tree, path: &'a str) -> Applied<'a> {
+    let (header, txn) = create_txn(tree.last_zxid().0 + 1, path, CreateKind::Persistent);
     tree.apply(&header, txn, None)
 }
 
@@ -94,4 +99,18 @@ fn paths_of_any_depth_are_written_whole() {
         assert!(matches!(create(&mut tree, &path), Applied::Created { .. }));
         assert_eq!(tree.path(tree.find(&path).unwrap()), path);
     }
+}
+
+#[test]
+fn orphans_go_with_orphans_below_them() {
+    let mut loader = Loader::new(0, true);
+    for (zxid, path) in (1..).zip(["/a", "/a/b", "/a/b/c"]) {
+        let (header, txn) = create_txn(zxid, path, CreateKind::Ephemeral);
+        let mut payload = to_vec(&header);
+        append_body(&mut payload, &txn);
+        loader.txn(&payload).unwrap();
+    }
+    let (tree, _, orphans) = loader.finish();
+    assert_eq!(orphans, ["/a/b/c", "/a/b", "/a"]);
+    assert_eq!(tree.find("/a"), None);
 }

@@ -372,22 +372,19 @@ impl Tree {
     /// Source: `ZooKeeperServer.loadData` does the same before it serves.
     pub(super) fn remove_orphans(&mut self) -> Vec<String> {
         let dead = |session: &crate::ids::SessionId| !self.sessions.contains_key(session);
-        let sessions: Vec<_> = self.ephemeral_owners().filter(dead).collect();
-        let mut removed = Vec::new();
-        for session in sessions {
-            let orphans: Vec<NodeId> = self.ephemerals(session).collect();
-            for id in orphans {
-                let path = self.path(id);
-                let when = When {
-                    zxid: self.last,
-                    time: UnixMillis::default(),
-                };
-                if self.delete(&path, when, &mut None).is_ok() {
-                    removed.push(path);
-                }
-            }
-        }
-        removed
+        let sessions = self.ephemeral_owners().filter(dead);
+        let mut orphans: Vec<String> = sessions
+            .flat_map(|session| self.ephemerals(session))
+            .map(|id| self.path(id))
+            .collect();
+        // Children first: where an ephemeral znode has any, they may be orphans too.
+        orphans.sort_unstable_by(|a, b| b.cmp(a));
+        let when = When {
+            zxid: self.last,
+            time: UnixMillis::default(),
+        };
+        orphans.retain(|path| self.delete(path, when, &mut None).is_ok());
+        orphans
     }
 }
 
