@@ -294,8 +294,8 @@ impl Server {
             return;
         };
         conn.unflushed = conn.unflushed.saturating_sub(bytes);
-        if conn.paused || conn.has_input() {
-            self.proceed(link);
+        if conn.paused || conn.has_input() || !conn.pending.is_empty() {
+            self.ready.insert(link);
         }
     }
 

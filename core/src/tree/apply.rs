@@ -182,7 +182,7 @@ impl Tree {
         changes: &mut Changes<'_>,
     ) -> Result<Stat, ErrorCode> {
         let (parent_path, _) = crate::path::split(path).ok_or(ErrorCode::BAD_ARGUMENTS)?;
-        let parent = self.find(parent_path).ok_or(ErrorCode::NO_NODE)?;
+        let parent = self.find_parent(parent_path).ok_or(ErrorCode::NO_NODE)?;
         let next = |cversion: i32| {
             if parent_cversion == -1 {
                 cversion.wrapping_add(1)
@@ -259,7 +259,7 @@ impl Tree {
         changes: &mut Changes<'_>,
     ) -> Result<(), ErrorCode> {
         let (parent_path, _) = crate::path::split(path).ok_or(ErrorCode::BAD_ARGUMENTS)?;
-        let parent = self.find(parent_path).ok_or(ErrorCode::NO_NODE)?;
+        let parent = self.find_parent(parent_path).ok_or(ErrorCode::NO_NODE)?;
         // Even when the child is gone already: a fuzzy snapshot may have seen the child's end only.
         self.touch_parent(parent, parent_path, None, when.zxid);
         let id = self.find(path).ok_or(ErrorCode::NO_NODE)?;
@@ -372,22 +372,19 @@ impl Tree {
     /// Source: `ZooKeeperServer.loadData` does the same before it serves.
     pub(super) fn remove_orphans(&mut self) -> Vec<String> {
         let dead = |session: &crate::ids::SessionId| !self.sessions.contains_key(session);
-        let sessions: Vec<_> = self.ephemeral_owners().filter(dead).collect();
-        let mut removed = Vec::new();
-        for session in sessions {
-            let orphans: Vec<NodeId> = self.ephemerals(session).collect();
-            for id in orphans {
-                let path = self.path(id);
-                let when = When {
-                    zxid: self.last,
-                    time: UnixMillis::default(),
-                };
-                if self.delete(&path, when, &mut None).is_ok() {
-                    removed.push(path);
-                }
-            }
-        }
-        removed
+        let sessions = self.ephemeral_owners().filter(dead);
+        let mut orphans: Vec<String> = sessions
+            .flat_map(|session| self.ephemerals(session))
+            .map(|id| self.path(id))
+            .collect();
+        // Children first: where an ephemeral znode has any, they may be orphans too.
+        orphans.sort_unstable_by(|a, b| b.cmp(a));
+        let when = When {
+            zxid: self.last,
+            time: UnixMillis::default(),
+        };
+        orphans.retain(|path| self.delete(path, when, &mut None).is_ok());
+        orphans
     }
 }
 

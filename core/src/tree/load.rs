@@ -32,6 +32,8 @@ pub enum LoadError {
     Record(jute::Error),
     /// A checksum is wrong.
     Checksum,
+    /// There is no znode in it, not even the root.
+    NoRoot,
     /// A znode's parent is not there before it.
     Orphan(String),
     /// A znode is there twice.
@@ -49,6 +51,7 @@ impl fmt::Display for LoadError {
             Self::Short => f.write_str("it ends too early"),
             Self::Record(error) => write!(f, "a record cannot be decoded: {error}"),
             Self::Checksum => f.write_str("its checksum is wrong"),
+            Self::NoRoot => f.write_str("it has no root znode"),
             Self::Orphan(path) => write!(f, "the parent of {path:?} is missing"),
             Self::Twice(path) => write!(f, "{path:?} is in it twice"),
             Self::Tail(bytes) => write!(f, "{bytes} bytes follow its znodes, of no known form"),
@@ -166,6 +169,9 @@ impl Loader {
                 let path: NodePath<'_> = take(input)?;
                 let path = path.or_empty();
                 if path == "/" {
+                    if self.tree.node_count() == 0 {
+                        return Err(LoadError::NoRoot);
+                    }
                     self.tree.acls.drop_unused();
                     Part::Tail
                 } else {
@@ -183,10 +189,10 @@ impl Loader {
         let root = path.is_empty();
         let parent = crate::path::split(path).map(|(parent, _)| parent);
         let rooted = self.tree.node_count() > 0;
-        if root == rooted && (root || self.tree.find(path).is_some()) {
+        if rooted && self.tree.find(path).is_some() {
             return Err(LoadError::Twice(path.into()));
         }
-        let below = parent.is_some_and(|parent| self.tree.find(parent).is_some());
+        let below = parent.is_some_and(|parent| self.tree.find_parent(parent).is_some());
         if !(root || rooted && below) {
             return Err(LoadError::Orphan(path.into()));
         }

@@ -148,6 +148,12 @@ impl Tree {
         found.map(|&(_, id)| NodeId(id))
     }
 
+    /// The parent that a child's path names. The root's alias `/` is none: as `//a` its child would be found
+    /// nowhere, and be written to a snapshot as `/a`.
+    fn find_parent(&self, path: &str) -> Option<NodeId> {
+        (path != "/").then(|| self.find(path)).flatten()
+    }
+
     fn hash(&self, path: &str) -> (u64, u32) {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(path.as_bytes());
@@ -190,18 +196,19 @@ impl Tree {
     fn write_path(&self, id: NodeId, out: &mut String) {
         let mut chain = [NodeId::NONE; 32];
         let mut depth = 0;
+        // What is above the array: no recursion, a path of a megabyte has half a million parts.
+        let mut above = Vec::new();
         let mut at = id;
         while at != NodeId::ROOT {
-            let Some(place) = chain.get_mut(depth) else {
-                // Deeper than the array: let the upper part write itself first.
-                self.write_path(at, out);
-                break;
-            };
-            *place = at;
+            match chain.get_mut(depth) {
+                Some(place) => *place = at,
+                None => above.push(at),
+            }
             depth += 1;
             at = NodeId(self.node(at).parent);
         }
-        for &id in chain.iter().take(depth).rev() {
+        let chain = chain.iter().take(depth);
+        for &id in above.iter().rev().chain(chain.rev()) {
             out.push('/');
             // Names are parts of paths that were strings when they came in.
             out.push_str(core::str::from_utf8(self.node(id).name()).unwrap_or("\u{fffd}"));

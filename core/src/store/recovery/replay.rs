@@ -169,7 +169,7 @@ impl Replay {
             return Ok(());
         };
         let after = self.seen.max(self.snapshot.unwrap_or(Zxid::ZERO));
-        let goes_on = epoch(zxid) == epoch(after) && zxid.0 <= after.0 + 1;
+        let goes_on = epoch(zxid) == epoch(after) && zxid.0 <= after.0.saturating_add(1);
         match interrupted.torn_at {
             // ZooKeeper leaves a torn end where it is and begins a new file with the transaction
             // that was torn, or that came in its place.

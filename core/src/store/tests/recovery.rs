@@ -276,3 +276,17 @@ fn pieces_of_any_size_give_the_same() {
         assert_eq!(run(&disk).1.len(), 9);
     }
 }
+
+#[test]
+fn zxids_end_where_numbers_do() {
+    let mut torn = log_of([i64::MAX]);
+    torn.extend_from_slice(&[0, 0, 0, 0, 1]);
+    let disk = MemDisk::with(&[
+        ("snapshot.7ffffffffffffffe", &snapshot_bytes()),
+        ("log.07fffffffffffffff", &torn),
+        ("log.7fffffffffffffff", &log_of([i64::MAX])),
+    ]);
+    let (recovered, txns) = run(&disk);
+    assert_eq!(recovered.unwrap().last, Zxid(i64::MAX));
+    assert_eq!(txns, [i64::MAX]);
+}
