@@ -314,7 +314,13 @@ impl Draft {
         let file = data_dir.join("myid");
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            // That dataDir is a file is for whoever opens it to say.
+            Err(error)
+                if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory]
+                    .contains(&error.kind()) =>
+            {
+                return;
+            }
             Err(error) => {
                 let origin = Origin::File(file.into());
                 let text = format!("cannot be read: {error}");

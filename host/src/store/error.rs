@@ -125,6 +125,9 @@ impl core::error::Error for Reason {
 )]
 const fn advice(kind: io::ErrorKind) -> Option<&'static str> {
     match kind {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            Some("a file is there, or on the way; correct dataDir and dataLogDir")
+        }
         io::ErrorKind::NotFound => {
             Some("check dataDir and dataLogDir, and that the disk is mounted")
         }
