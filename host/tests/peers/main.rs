@@ -11,5 +11,6 @@
 mod c_client;
 mod java;
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "other tests use other parts of it")]
 mod support;
 mod zkcli;

@@ -2,4 +2,5 @@
 //! nothing in common with ours, so that the two cannot agree on a mistake.
 
 pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod wire;

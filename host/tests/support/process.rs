@@ -18,6 +18,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 /// Apache ZooKeeper leaves a connection hanging that comes while it is about to serve.
 const SERVING_ANSWER_TIME_MAX: Duration = Duration::from_millis(500);
+const LOG_TIME_MAX: Duration = Duration::from_secs(10);
 const LOG_LINES_SHOWN: usize = 40;
 const POLL: Duration = Duration::from_millis(20);
 
@@ -183,6 +184,35 @@ impl Server {
             .fold(String::new(), |text, line| text + line + "\n")
     }
 
+    /// The most resident memory that it ever had, where the system tells.
+    pub(crate) fn memory_bytes_most(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    }
+
+    /// The processor time that it has used, in clock ticks, where the system tells.
+    pub(crate) fn processor_ticks(&self) -> Option<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).ok()?;
+        // The name before may have spaces in it; user and system time are the 12th and 13th after.
+        let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    }
+
+    /// Waits until it has logged this.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let end = Instant::now() + LOG_TIME_MAX;
+        while !self.log().contains(text) {
+            assert!(
+                Instant::now() < end,
+                "expected {text:?} in the log, found:\n{}",
+                self.log_end()
+            );
+            thread::sleep(POLL);
+        }
+    }
+
     /// The zxid of the last transaction it knows.
     pub(crate) fn zxid(&self) -> i64 {
         let answer = wire::word(self.address, "srvr", STOP_TIME_MAX).unwrap();
@@ -200,19 +230,27 @@ impl Server {
     }
 
     /// Asks it to end, as a service manager does, and waits for it.
-    pub(crate) fn stop(mut self) {
+    pub(crate) fn stop(self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal that ends it; returns its exit code, and how long that took.
+    pub(crate) fn signal(mut self, name: &str) -> (Option<i32>, Duration) {
         let pid = self.process.id().to_string();
+        let begun = Instant::now();
         assert!(
             Command::new("kill")
-                .args(["-TERM", &pid])
+                .args([&format!("-{name}"), &pid])
                 .status()
                 .unwrap()
                 .success()
         );
-        let end = Instant::now() + STOP_TIME_MAX;
-        while self.process.try_wait().unwrap().is_none() {
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return (status.code(), begun.elapsed());
+            }
             assert!(
-                Instant::now() < end,
+                begun.elapsed() < STOP_TIME_MAX,
                 "the server does not stop:\n{}",
                 self.log()
             );

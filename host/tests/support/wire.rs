@@ -9,24 +9,30 @@ use std::net::TcpStream;
 const REPLY_TIME_MAX: Duration = Duration::from_secs(20);
 const PASSWORD_BYTES: usize = 16;
 const XID_EVENT: i32 = -1;
+const XID_PING: i32 = -2;
 const XID_AUTH: i32 = -4;
 
-/// Operation codes of the requests this client sends.
-mod op {
-    pub(super) const CREATE: i32 = 1;
-    pub(super) const DELETE: i32 = 2;
-    pub(super) const GET_DATA: i32 = 4;
-    pub(super) const SET_DATA: i32 = 5;
-    pub(super) const GET_ACL: i32 = 6;
-    pub(super) const SET_ACL: i32 = 7;
-    pub(super) const GET_CHILDREN2: i32 = 12;
-    pub(super) const CHECK: i32 = 13;
-    pub(super) const MULTI: i32 = 14;
-    pub(super) const CREATE_CONTAINER: i32 = 19;
-    pub(super) const CREATE_TTL: i32 = 21;
-    pub(super) const AUTH: i32 = 100;
-    pub(super) const ERROR: i32 = -1;
-    pub(super) const CLOSE: i32 = -11;
+/// Operation codes of requests.
+pub(crate) mod op {
+    pub(crate) const CREATE: i32 = 1;
+    pub(crate) const DELETE: i32 = 2;
+    pub(crate) const EXISTS: i32 = 3;
+    pub(crate) const GET_DATA: i32 = 4;
+    pub(crate) const SET_DATA: i32 = 5;
+    pub(crate) const GET_ACL: i32 = 6;
+    pub(crate) const SET_ACL: i32 = 7;
+    pub(crate) const PING: i32 = 11;
+    pub(crate) const GET_CHILDREN2: i32 = 12;
+    pub(crate) const CHECK: i32 = 13;
+    pub(crate) const MULTI: i32 = 14;
+    pub(crate) const CREATE_CONTAINER: i32 = 19;
+    pub(crate) const CREATE_TTL: i32 = 21;
+    pub(crate) const MULTI_READ: i32 = 22;
+    pub(crate) const AUTH: i32 = 100;
+    pub(crate) const SET_WATCHES: i32 = 101;
+    pub(crate) const ADD_WATCH: i32 = 106;
+    pub(crate) const ERROR: i32 = -1;
+    pub(crate) const CLOSE: i32 = -11;
 }
 
 /// Create flags, as in the request.
@@ -124,8 +130,9 @@ pub(crate) struct Client {
     stream: TcpStream,
     /// As the server gave it.
     pub(crate) session_id: i64,
-    password: Vec<u8>,
-    timeout_ms: i32,
+    pub(crate) password: Vec<u8>,
+    /// As the server granted it.
+    pub(crate) timeout_ms: i32,
     xid: i32,
     /// The zxid in the latest reply's header.
     pub(crate) zxid: i64,
@@ -301,6 +308,14 @@ impl Client {
         }
     }
 
+    /// Asks for nothing but a sign of life.
+    pub(crate) fn ping(&mut self) -> Result<()> {
+        let mut request = Writer::default();
+        request.int(XID_PING).int(op::PING);
+        self.send(&request)?;
+        self.reply(XID_PING).map(|_| ())
+    }
+
     /// Ends the session.
     pub(crate) fn close(mut self) -> Result<()> {
         self.call(op::CLOSE, &Writer::default()).map(|_| ())
@@ -407,7 +422,7 @@ impl Writer {
         self.buffer(Some(value.as_bytes()))
     }
 
-    fn acl(&mut self, list: &[Acl]) -> &mut Self {
+    pub(crate) fn acl(&mut self, list: &[Acl]) -> &mut Self {
         self.length(list.len());
         for entry in list {
             self.int(entry.perms).text(&entry.scheme).text(&entry.id);
@@ -415,7 +430,11 @@ impl Writer {
         self
     }
 
-    fn part(&mut self, part: &Op<'_>) -> &mut Self {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn part(&mut self, part: &Op<'_>) -> &mut Self {
         let header = |writer: &mut Self, op| {
             writer.int(op).byte(0).int(-1);
         };
@@ -445,7 +464,7 @@ impl Writer {
 }
 
 /// Jute, read from the front of a slice.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
@@ -460,15 +479,15 @@ impl Reader<'_> {
         self.take().map(u8::from_be_bytes)
     }
 
-    fn int(&mut self) -> Result<i32> {
+    pub(crate) fn int(&mut self) -> Result<i32> {
         self.take().map(i32::from_be_bytes)
     }
 
-    fn long(&mut self) -> Result<i64> {
+    pub(crate) fn long(&mut self) -> Result<i64> {
         self.take().map(i64::from_be_bytes)
     }
 
-    fn buffer(&mut self) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn buffer(&mut self) -> Result<Option<Vec<u8>>> {
         let length = self.int()?;
         if length == -1 {
             return Ok(None);
@@ -481,7 +500,7 @@ impl Reader<'_> {
         Ok(Some(head.to_vec()))
     }
 
-    fn text(&mut self) -> Result<String> {
+    pub(crate) fn text(&mut self) -> Result<String> {
         String::from_utf8(self.buffer()?.unwrap_or_default()).map_err(|_| invalid("not UTF-8"))
     }
 
@@ -497,7 +516,7 @@ impl Reader<'_> {
         Ok(list)
     }
 
-    fn stat(&mut self) -> Result<Stat> {
+    pub(crate) fn stat(&mut self) -> Result<Stat> {
         Ok(Stat {
             czxid: self.long()?,
             mzxid: self.long()?,
