@@ -350,9 +350,9 @@ impl Core {
     }
 
     pub(super) fn next_zxid(&self) -> Zxid {
-        self.proposed
-            .next()
-            .expect("2^32 transactions of one epoch are more than a disk lives")
+        // A server that stands alone counts on into the next epoch. Source: `ZooKeeperServer.getNextZxid`.
+        let next = self.proposed.0.checked_add(1);
+        Zxid(next.expect("2^63 transactions are more than a disk lives"))
     }
 
     pub(super) fn new_session_id(&mut self) -> SessionId {
