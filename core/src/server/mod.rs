@@ -173,6 +173,13 @@ impl Server {
         now: Now,
     ) -> Self {
         let (tree, mismatches, orphans) = loader.finish();
+        // That orphans are gone stands in no log: without a snapshot, the next start would delete what has
+        // their names by then. Source: `ZooKeeperServer.loadData` writes one too.
+        let snapshot = recovered.snapshot && orphans.is_empty();
+        let recovered = Recovered {
+            snapshot,
+            ..recovered
+        };
         let mut events: Vec<Event> = Vec::new();
         events.extend(
             mismatches
