@@ -5,7 +5,6 @@
 
 use alloc::borrow::Cow;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::auth::{permits, resolve};
@@ -228,12 +227,15 @@ impl Prep<'_> {
         for path in &paths {
             self.overlay.delete(self.tree, path, self.zxid);
         }
-        let text = |path: String| Text(Some(Cow::Owned(path)));
-        let paths = paths.into_iter().map(text).collect();
-        (
-            OpCode::CLOSE_SESSION,
-            Txn::CloseSession { paths: Some(paths) },
-        )
+        // More would not fit a log record, and the server could never close this session. What is not listed
+        // is deleted all the same, as the session owns it. Source: ZOOKEEPER-4306.
+        let mut bytes_left = self.config.frame_bytes_max as usize;
+        let listed = paths.into_iter().map_while(|path| {
+            bytes_left = bytes_left.checked_sub(path.len() + 4)?;
+            Some(Text(Some(Cow::Owned(path))))
+        });
+        let paths = Some(listed.collect());
+        (OpCode::CLOSE_SESSION, Txn::CloseSession { paths })
     }
 
     fn set_data<'b>(&mut self, request: SetDataRequest<'b>) -> Result<Txn<'b>, Refusal> {
