@@ -1,5 +1,5 @@
-//! A connection's requests keep their order and all get their answers, however slow the store and the client
-//! are.
+//! What clients that are slow, greedy or unlucky meet: whole servers, whose store and clients do only what a
+//! test says.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,16 +11,20 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use zabra_core::Machine as _;
-use zabra_core::ids::{LinkId, Seq, SessionId, Xid, Zxid};
+use zabra_core::error::ErrorCode;
+use zabra_core::ids::{LinkId, Seq, SessionId, UnixMillis, Xid, Zxid};
 use zabra_core::jute::{append, take, to_vec};
 use zabra_core::link::{LinkInput, LinkOutput};
 use zabra_core::machine::Now;
-use zabra_core::server::{Config, Input, Output, Recovered, Server};
+use zabra_core::server::{Config, Input, Output, Recovered, Server, SnapshotOp, StoreOp};
+use zabra_core::store::Restore as _;
 use zabra_core::tree::Loader;
 use zabra_core::wire::client::{
-    ConnectRequest, CreateRequest, OpCode, ReadRequest, ReplyHeader, RequestHeader, SetDataRequest,
+    AuthPacket, ConnectRequest, CreateRequest, OpCode, ReadRequest, ReplyHeader, RequestHeader,
+    SetDataRequest,
 };
 use zabra_core::wire::records::{AclText, Perms};
+use zabra_core::wire::txn::{CreateKind, Txn, TxnHeader, append_body};
 
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
@@ -29,26 +33,32 @@ const B: LinkId = LinkId(2);
 struct Bench {
     server: Server,
     seq: Seq,
+    /// What was given to the store.
+    txns: Vec<Bytes>,
     received: BTreeMap<LinkId, Vec<u8>>,
 }
 
 impl Bench {
-    fn new(config: Config) -> Self {
+    fn new(config: Config, loader: Loader) -> Self {
         let recovered = Recovered {
             snapshot: true,
             ..Recovered::default()
         };
-        let loader = Loader::new(0, true);
         Self {
             server: Server::new(config, loader, recovered, 0, Now::default()),
             seq: Seq(0),
+            txns: Vec::new(),
             received: BTreeMap::new(),
         }
     }
 
     /// A server with two clients that have sessions.
     fn with_two_clients() -> Self {
-        let mut bench = Self::new(Config::default());
+        Self::over(Loader::new(0, true))
+    }
+
+    fn over(loader: Loader) -> Self {
+        let mut bench = Self::new(Config::default(), loader);
         for link in [A, B] {
             let peer = SocketAddr::from(([127, 0, 0, 1], 1));
             bench.step([Input::Link(link, LinkInput::Opened { peer })]);
@@ -72,7 +82,12 @@ impl Bench {
         self.server.step(Now::default(), &mut inputs, &mut outputs);
         for output in outputs {
             match output {
-                Output::Store(seq, _) => self.seq = seq,
+                Output::Store(seq, op) => {
+                    self.seq = seq;
+                    if let StoreOp::Append { txn, .. } = op {
+                        self.txns.push(txn);
+                    }
+                }
                 Output::Link(link, LinkOutput::Send(bytes)) => {
                     self.received.entry(link).or_default().extend(bytes);
                 }
@@ -111,6 +126,13 @@ impl Bench {
         frames
     }
 
+    /// The error of the only answer there is, 0 if it is none.
+    fn error(&mut self, link: LinkId) -> i32 {
+        let frames = self.frames(link);
+        assert_eq!(frames.len(), 1);
+        take::<ReplyHeader>(&mut &*frames[0]).unwrap().error
+    }
+
     fn answers(&mut self, link: LinkId) -> Vec<i32> {
         let xid = |frame: &Vec<u8>| take::<ReplyHeader>(&mut &**frame).unwrap().xid.0;
         self.frames(link).iter().map(xid).collect()
@@ -124,18 +146,34 @@ fn request<T: serde::Serialize + ?Sized>(xid: i32, op: OpCode, body: &T) -> Vec<
 }
 
 fn create(xid: i32, path: &str, data: &[u8]) -> Vec<u8> {
-    let anyone = AclText {
-        perms: Perms::ALL,
-        scheme: "world".into(),
-        id: "anyone".into(),
-    };
+    create_with(xid, path, data, vec![entry(31, "world", "anyone")], 0)
+}
+
+fn create_with(xid: i32, path: &str, data: &[u8], acl: Vec<AclText<'_>>, flags: i32) -> Vec<u8> {
     let body = CreateRequest {
         path: path.into(),
         data: Some(data),
-        acl: vec![anyone],
-        flags: 0,
+        acl,
+        flags,
     };
     request(xid, OpCode::CREATE, &body)
+}
+
+fn entry<'a>(perms: i32, scheme: &'a str, id: &'a str) -> AclText<'a> {
+    AclText {
+        perms: Perms(perms),
+        scheme: scheme.into(),
+        id: id.into(),
+    }
+}
+
+fn auth(secret: &str) -> Vec<u8> {
+    let body = AuthPacket {
+        kind: 0,
+        scheme: "digest".into(),
+        auth: Some(secret.as_bytes()),
+    };
+    request(-4, OpCode::AUTH, &body)
 }
 
 fn set(xid: i32, path: &str) -> Vec<u8> {
@@ -222,4 +260,103 @@ fn reads_that_wait_for_a_slow_reader_go_on_when_it_has_read() {
     bench.store();
     assert_eq!(bench.answers(A), [1, 2, 3, 4]);
     assert_eq!(bench.answers(A), [5]);
+}
+
+#[test]
+fn a_session_with_more_ephemerals_than_a_record_can_list_is_closed_all_the_same() {
+    let mut bench = Bench::with_two_clients();
+    for xid in 1..=5 {
+        let path = format!("/{xid}{}", "x".repeat(500_000));
+        let anyone = vec![entry(31, "world", "anyone")];
+        bench.send(A, &[create_with(xid, &path, b"", anyone, 1)]);
+    }
+    bench.store();
+    assert_eq!(bench.server.tree().ephemeral_count(), 5);
+    assert_eq!(bench.frames(A).len(), 5);
+    bench.send(A, &[request(6, OpCode::CLOSE_SESSION, &())]);
+    bench.store();
+    assert_eq!(bench.server.tree().ephemeral_count(), 0);
+    assert!(bench.txns.last().unwrap().len() < 1 << 20);
+}
+
+#[test]
+fn an_acl_does_not_multiply_a_clients_identities_without_bound() {
+    let mut bench = Bench::with_two_clients();
+    for user in 0..100 {
+        bench.send(A, &[auth(&format!("{user}:password"))]);
+    }
+    assert_eq!(bench.frames(A).len(), 100);
+    let acl = (0..60_000).map(|perms| entry(perms, "auth", "")).collect();
+    bench.send(A, &[create_with(1, "/a", b"", acl, 0)]);
+    bench.store();
+    assert_eq!(bench.error(A), ErrorCode::INVALID_ACL.0);
+    let acl = (0..100).map(|perms| entry(perms, "auth", "")).collect();
+    bench.send(A, &[create_with(2, "/a", b"", acl, 0)]);
+    bench.store();
+    assert_eq!(bench.error(A), 0);
+}
+
+#[test]
+fn a_connection_with_too_many_identities_is_closed() {
+    let mut bench = Bench::with_two_clients();
+    for user in 0..1000 {
+        bench.send(A, &[auth(&format!("{user}:password"))]);
+    }
+    assert_eq!(bench.server.connection_count(), 1);
+    let frames = bench.frames(A);
+    assert!(frames.len() > 100);
+    let last = take::<ReplyHeader>(&mut &**frames.last().unwrap()).unwrap();
+    assert_eq!(last.error, ErrorCode::AUTH_FAILED.0);
+}
+
+#[test]
+fn a_server_alone_counts_on_after_two_to_the_32_transactions() {
+    let mut loader = Loader::new(0, true);
+    let header = TxnHeader {
+        client: SessionId::NONE,
+        cxid: Xid(0),
+        zxid: Zxid(0xffff_fffc),
+        time: UnixMillis(0),
+        op: OpCode::ERROR,
+    };
+    let mut txn = to_vec(&header);
+    append(&mut txn, &ErrorCode::NO_NODE);
+    loader.txn(&txn).unwrap();
+    let mut bench = Bench::over(loader);
+    bench.send(A, &[create(1, "/a", b""), create(2, "/b", b"")]);
+    bench.store();
+    assert_eq!(bench.answers(A), [1, 2]);
+    assert_eq!(bench.server.tree().last_zxid(), Zxid(0x1_0000_0000));
+}
+
+#[test]
+fn a_server_that_deleted_orphans_writes_a_snapshot_before_it_serves() {
+    let mut loader = Loader::new(0, true);
+    let header = TxnHeader {
+        client: SessionId(5),
+        cxid: Xid(1),
+        zxid: Zxid(1),
+        time: UnixMillis(0),
+        op: OpCode::CREATE,
+    };
+    let create = Txn::Create {
+        path: "/orphan".into(),
+        data: None,
+        acl: Vec::new(),
+        kind: CreateKind::Ephemeral,
+        parent_cversion: 1,
+    };
+    let mut txn = to_vec(&header);
+    append_body(&mut txn, &create);
+    loader.txn(&txn).unwrap();
+    let recovered = Recovered {
+        snapshot: true,
+        ..Recovered::default()
+    };
+    let mut server = Server::new(Config::default(), loader, recovered, 0, Now::default());
+    let mut outputs = Vec::new();
+    server.step(Now::default(), &mut Vec::new(), &mut outputs);
+    let begin = Output::Snapshot(SnapshotOp::Begin { zxid: Zxid(1) });
+    assert!(outputs.contains(&begin));
+    assert_eq!(server.tree().find("/orphan"), None);
 }
