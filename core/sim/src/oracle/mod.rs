@@ -204,6 +204,11 @@ impl Oracle {
         let after = connection.delivered;
         let is_new = |pending: &&connection::Pending| pending.end > before && pending.end <= after;
         let count = connection.pending.iter().filter(is_new).count();
+        for pending in &mut connection.pending {
+            if pending.end > before && pending.end <= after {
+                pending.received = now;
+            }
+        }
         if count > 1 {
             self.marks.hit("pipelined");
         }
@@ -395,12 +400,14 @@ impl Oracle {
             .filter(|connection| connection.session() == header.session)
             .find_map(|connection| {
                 let delivered = connection.delivered;
+                let looked_at = &mut connection.looked_at;
                 connection
                     .pending
                     .iter_mut()
                     .filter(|pending| pending.end <= delivered && pending.op.is_write())
                     .find(|pending| pending.prepared.is_none())
                     .filter(|pending| pending.xid == header.xid)
+                    .inspect(|pending| *looked_at = pending.received.max(*looked_at))
             });
         let Some(pending) = found else {
             return Err(Violation::new(
@@ -453,7 +460,7 @@ impl Oracle {
             connection.sent = request.frame().len() as u64;
             connection.connect_end = connection.sent;
         }
-        connection.heard = self.versions.shown;
+        connection.heard = self.versions.floor;
         self.connections.insert(link, connection);
     }
 
@@ -530,7 +537,7 @@ impl Oracle {
         if request.session == 0 {
             self.connected_anew(link, &request, &response, now)?;
             connection.stage = Stage::Open(response.session);
-            connection.heard = self.versions.shown;
+            connection.heard = self.versions.floor;
             for pending in &mut connection.pending {
                 pending.caller.session = response.session;
             }
@@ -567,7 +574,7 @@ impl Oracle {
         )?;
         self.ensure_timeout(&request, &response)?;
         connection.stage = Stage::Open(response.session);
-        connection.heard = self.versions.shown;
+        connection.heard = self.versions.floor;
         self.marks.hit("session_resumed");
         if let Some(session) = self.sessions.get_mut(&request.session) {
             match session.link {
