@@ -728,6 +728,7 @@ impl Oracle {
             && let Some(session) = self.sessions.get_mut(&connection.session())
         {
             session.active = now;
+            session.touched = session.touched.min(connection.looked_at);
         }
         self.gone.extend(self.connections.remove(&link));
     }
