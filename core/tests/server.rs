@@ -91,7 +91,8 @@ impl Bench {
                 Output::Link(link, LinkOutput::Send(bytes)) => {
                     self.received.entry(link).or_default().extend(bytes);
                 }
-                _ => {}
+                Output::Link(..) | Output::Snapshot(_) | Output::AskFacts(_) | Output::Event(_) => {
+                }
             }
         }
     }
