@@ -264,6 +264,25 @@ fn reads_that_wait_for_a_slow_reader_go_on_when_it_has_read() {
 }
 
 #[test]
+fn reads_that_wait_for_a_slow_reader_go_on_though_it_sends_something_too() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(A, &[create(1, "/a", &[b'x'; 900_000])]);
+    bench.store();
+    let reads = (3..6).map(|xid| get(xid, "/a"));
+    let frames: Vec<_> = core::iter::once(create(2, "/b", b""))
+        .chain(reads)
+        .collect();
+    bench.send(A, &frames);
+    bench.store();
+    let bytes = bench.received[&A].len();
+    bench.step([
+        Input::Link(A, LinkInput::Flushed(bytes)),
+        Input::Link(A, LinkInput::Received(Bytes::from_static(b"\0"))),
+    ]);
+    assert_eq!(bench.answers(A), [1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn a_session_with_more_ephemerals_than_a_record_can_list_is_closed_all_the_same() {
     let mut bench = Bench::with_two_clients();
     for xid in 1..=5 {

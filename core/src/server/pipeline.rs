@@ -32,7 +32,6 @@ enum Handled {
 impl Server {
     /// Goes on with whatever a connection sent, as far as limits allow.
     pub(super) fn proceed(&mut self, link: LinkId) {
-        self.ready.remove(&link);
         while let Some(conn) = self.conns.get_mut(&link) {
             if conn.stage == Stage::Handshake {
                 if !self.handshake(link) {
