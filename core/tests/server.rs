@@ -20,8 +20,8 @@ use zabra_core::server::{Config, Input, Output, Recovered, Server, SnapshotOp, S
 use zabra_core::store::Restore as _;
 use zabra_core::tree::Loader;
 use zabra_core::wire::client::{
-    AuthPacket, ConnectRequest, CreateRequest, OpCode, ReadRequest, ReplyHeader, RequestHeader,
-    SetDataRequest,
+    AuthPacket, ConnectRequest, CreateRequest, MultiHeader, OpCode, ReadRequest, ReplyHeader,
+    RequestHeader, SetDataRequest,
 };
 use zabra_core::wire::records::{AclText, Perms};
 use zabra_core::wire::txn::{CreateKind, Txn, TxnHeader, append_body};
@@ -264,6 +264,25 @@ fn reads_that_wait_for_a_slow_reader_go_on_when_it_has_read() {
 }
 
 #[test]
+fn reads_that_wait_for_a_slow_reader_go_on_though_it_sends_something_too() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(A, &[create(1, "/a", &[b'x'; 900_000])]);
+    bench.store();
+    let reads = (3..6).map(|xid| get(xid, "/a"));
+    let frames: Vec<_> = core::iter::once(create(2, "/b", b""))
+        .chain(reads)
+        .collect();
+    bench.send(A, &frames);
+    bench.store();
+    let bytes = bench.received[&A].len();
+    bench.step([
+        Input::Link(A, LinkInput::Flushed(bytes)),
+        Input::Link(A, LinkInput::Received(Bytes::from_static(b"\0"))),
+    ]);
+    assert_eq!(bench.answers(A), [1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn a_session_with_more_ephemerals_than_a_record_can_list_is_closed_all_the_same() {
     let mut bench = Bench::with_two_clients();
     for xid in 1..=5 {
@@ -360,4 +379,25 @@ fn a_server_that_deleted_orphans_writes_a_snapshot_before_it_serves() {
     let begin = Output::Snapshot(SnapshotOp::Begin { zxid: Zxid(1) });
     assert!(outputs.contains(&begin));
     assert_eq!(server.tree().find("/orphan"), None);
+}
+
+#[test]
+fn a_client_that_asks_for_more_than_it_reads_is_closed() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(A, &[create(1, "/a", &[b'x'; 900_000])]);
+    bench.store();
+    assert_eq!(bench.frames(A).len(), 1);
+    let op = OpCode::MULTI_READ;
+    let mut reads = to_vec(&RequestHeader { xid: Xid(2), op });
+    for _ in 0..50 {
+        append(&mut reads, &(OpCode::GET_DATA, false, -1, "/a", false));
+    }
+    append(&mut reads, &MultiHeader::END);
+    let mut frames = vec![create(2, "/b", b"")];
+    frames.extend(core::iter::repeat_n(reads, 20));
+    frames.push(set(3, "/a"));
+    bench.send(A, &frames);
+    bench.store();
+    assert_eq!(bench.server.connection_count(), 1);
+    assert!(bench.received[&A].len() < 128 << 20);
 }

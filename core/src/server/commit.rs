@@ -56,6 +56,10 @@ impl Server {
         {
             self.core.drain(conn, link);
             self.dirty.push(link);
+            let front = conn.pending.front();
+            if front.is_some_and(|pending| !matches!(pending, Pending::Write { .. })) {
+                self.refuse(link, "it does not read its answers".into());
+            }
         }
     }
 

@@ -44,7 +44,7 @@ use session::Tracker;
 
 /// Bytes for one connection that is not read above which its requests wait.
 const OUT_BYTES_HIGH: usize = 1 << 20;
-/// Bytes of notifications for one connection that is not read above which it is closed.
+/// Bytes that cannot wait, for one connection that is not read, above which it is closed.
 const OUT_BYTES_HARD: usize = 64 << 20;
 /// Requests of one connection in flight above which it is not read.
 const PENDING_MAX: usize = 4096;

@@ -11,7 +11,8 @@ use super::conn::{Conn, Cut, Pending, Stage};
 use super::prep::{Prep, Refusal};
 use super::read::Reads;
 use super::{
-    Core, IDENTITY_BYTES_MAX, OUT_BYTES_HIGH, Output, PENDING_MAX, Server, StoreOp, WAITING_MAX,
+    Core, IDENTITY_BYTES_MAX, OUT_BYTES_HARD, OUT_BYTES_HIGH, Output, PENDING_MAX, Server, StoreOp,
+    WAITING_MAX,
 };
 use crate::error::ErrorCode;
 use crate::ids::{LinkId, Seq, SessionId, Xid, Zxid};
@@ -31,7 +32,6 @@ enum Handled {
 impl Server {
     /// Goes on with whatever a connection sent, as far as limits allow.
     pub(super) fn proceed(&mut self, link: LinkId) {
-        self.ready.remove(&link);
         while let Some(conn) = self.conns.get_mut(&link) {
             if conn.stage == Stage::Handshake {
                 if !self.handshake(link) {
@@ -430,8 +430,10 @@ impl Core {
     /// Answers requests of a connection whose turn has come.
     pub(super) fn drain(&mut self, conn: &mut Conn, link: LinkId) {
         // Before a write of its own they must be answered, however slow the client is to read: few enough
-        // wait. After the last of them they can wait for the client.
-        while conn.held_out() < OUT_BYTES_HIGH || conn.writes > 0 {
+        // wait, but each may be many reads in one. After the last of them they can wait for the client.
+        while conn.held_out() < OUT_BYTES_HIGH
+            || (conn.writes > 0 && conn.held_out() < OUT_BYTES_HARD)
+        {
             match conn.pending.front() {
                 Some(Pending::Waiting { after, .. }) if *after <= self.tree.last_zxid() => {
                     let Some(Pending::Waiting { frame, since, .. }) = self.pop(conn) else {

@@ -109,7 +109,7 @@ pub struct Small(i32);
 pub struct Version(i32);
 
 /// A path, mostly one of few.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Path(Option<String>);
 
 /// A znode's data.
@@ -288,6 +288,29 @@ impl Handshake {
 }
 
 impl Frame {
+    /// A znode made large, a write, and reads of it behind that, more than an unread connection may hold.
+    pub fn flood(path: &Path, reads: u8) -> Vec<Self> {
+        let large = Data(Some(vec![b'x'; 900_000]));
+        let create = Create {
+            kind: CreateOp::Plain,
+            path: path.clone(),
+            data: Data(None),
+            acl: Vec::new(),
+            flags: Small(0),
+            ttl: 0,
+        };
+        let writes = [
+            Request::Create(create),
+            Request::SetData(path.clone(), large, Version(-1)),
+        ];
+        let reads = (0..reads % 8).map(|_| Request::GetData(path.clone(), false));
+        let frame = |request| Self {
+            request,
+            damage: None,
+        };
+        writes.into_iter().chain(reads).map(frame).collect()
+    }
+
     /// The frame's content, and whether it is as a client would send it.
     pub fn bytes(&self, xid: Xid) -> (Vec<u8>, bool) {
         let (op, body) = self.request.body();
