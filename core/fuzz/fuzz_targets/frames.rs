@@ -116,7 +116,7 @@ impl Settings {
             extended_types: !switch(2),
             tree_digest: !switch(3),
             digest_auth: !switch(4),
-            super_digest: Some("super:xQJmxLMiHGwaqBvst5y6rkB6HQs=".into()),
+            super_digest: Some(String::from("super:xQJmxLMiHGwaqBvst5y6rkB6HQs=").into()),
             snapshot_txns: u32::from(self.snapshot_txns) + 2,
             snapshot_log_bytes: if switch(5) { 2000 } else { 0 },
             container_check_ms: u32::from(self.container_check) * 10 + 1,

@@ -59,7 +59,11 @@ pub(super) fn authenticate(
         "digest" if config.digest_auth => {
             let id = digest_id(secret);
             let mut ids = Vec::new();
-            if config.super_digest.as_ref() == Some(&id) {
+            if config
+                .super_digest
+                .as_ref()
+                .is_some_and(|secret| secret.is(&id))
+            {
                 ids.push(Id {
                     scheme: "super".into(),
                     id: String::new(),

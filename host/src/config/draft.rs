@@ -50,6 +50,8 @@ pub(super) struct Draft {
     pub(super) servers: Vec<(ServerLine, Origin)>,
     pub(super) warnings: Vec<Problem>,
     pub(super) problems: Vec<Problem>,
+    /// The file could not be read.
+    pub(super) unreadable: bool,
 }
 
 pub(super) type Settings = BTreeMap<String, Setting>;
@@ -84,6 +86,7 @@ impl Draft {
             servers: Vec::new(),
             warnings: Vec::new(),
             problems: Vec::new(),
+            unreadable: false,
         }
     }
 

@@ -352,7 +352,7 @@ fn super_digest(draft: &mut Draft, value: &str) -> Result<(), &'static str> {
     if !of_form {
         return Err("user:base64(sha1(user:password))");
     }
-    draft.core.super_digest = Some(value.to_owned());
+    draft.core.super_digest = Some(value.to_owned().into());
     Ok(())
 }
 

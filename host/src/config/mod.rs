@@ -131,6 +131,10 @@ impl ServerConfig {
         };
         if let Some(file) = &file {
             zoo_cfg::read(file, &mut draft, &mut settings);
+            if draft.unreadable {
+                // Whatever else is missing would have been there.
+                Problems::check(core::mem::take(&mut draft.problems))?;
+            }
         }
         env::read(&sources.environment, &mut draft, &mut settings);
         for flag in &sources.flags {
@@ -154,10 +158,8 @@ impl ServerConfig {
 impl fmt::Debug for ServerConfig {
     /// Everything but secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut core = self.core.clone();
-        core.super_digest = core.super_digest.map(|_| "(not shown)".to_owned());
         f.debug_struct("ServerConfig")
-            .field("core", &core)
+            .field("core", &self.core)
             .field("file", &self.file)
             .field("listen", &self.listen)
             .field("data_dir", &self.data_dir)
