@@ -172,11 +172,6 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key("snapshot.compression.method", "", Effect::Text(compression)),
     key(
-        "snapshot.trust.empty",
-        "false",
-        Effect::Switch(|d, on| d.trust_empty_snapshot = on),
-    ),
-    key(
         "datadir.autocreate",
         "true",
         Effect::Switch(|d, on| d.create_directories = on),

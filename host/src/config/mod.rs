@@ -48,8 +48,6 @@ pub struct ServerConfig {
     pub data_log_dir: PathBuf,
     /// `datadir.autocreate`: directories that are missing are created.
     pub create_directories: bool,
-    /// `snapshot.trust.empty`: a log without any snapshot is believed.
-    pub trust_empty_snapshot: bool,
     /// What happens to old snapshots and logs; `None`: they stay.
     pub purge: Option<Purge>,
     /// `preAllocSize`, in bytes: by how much a log file grows on disk at a time.
@@ -165,7 +163,6 @@ impl fmt::Debug for ServerConfig {
             .field("data_dir", &self.data_dir)
             .field("data_log_dir", &self.data_log_dir)
             .field("create_directories", &self.create_directories)
-            .field("trust_empty_snapshot", &self.trust_empty_snapshot)
             .field("purge", &self.purge)
             .field("pre_alloc_bytes", &self.pre_alloc_bytes)
             .field("log_file_bytes_max", &self.log_file_bytes_max)
