@@ -129,7 +129,8 @@ fuzz_target!(|directory: Directory| {
     let repaired = disk.files.clone();
     let mut loader = Loader::new(SEED, directory.verify);
     let mut snapshots = disk.clone_of();
-    let again = recover(&mut disk, &mut snapshots, &mut loader).expect("what was repaired is whole");
+    let again =
+        recover(&mut disk, &mut snapshots, &mut loader).expect("what was repaired is whole");
     assert_eq!(disk.files, repaired, "there is nothing left to repair");
     assert_eq!(again.snapshot, recovered.snapshot);
     assert_eq!(again.last, recovered.last);
@@ -186,7 +187,10 @@ impl Entries {
                     continue;
                 }
                 What::Create(name) => (OpCode::CREATE, create(*name)),
-                What::Error => (OpCode::ERROR, Txn::Error(zabra_core::error::ErrorCode::NO_NODE)),
+                What::Error => (
+                    OpCode::ERROR,
+                    Txn::Error(zabra_core::error::ErrorCode::NO_NODE),
+                ),
                 What::Session => (OpCode::CREATE_SESSION, Txn::CreateSession { timeout_ms: 1 }),
             };
             append(&mut payload, &header(zxid, op));
@@ -215,7 +219,11 @@ fn create(name: u8) -> Txn<'static> {
             scheme: Text::from("world"),
             id: Text::from("anyone"),
         }],
-        kind: if name % 3 == 0 { CreateKind::Ephemeral } else { CreateKind::Persistent },
+        kind: if name % 3 == 0 {
+            CreateKind::Ephemeral
+        } else {
+            CreateKind::Persistent
+        },
         parent_cversion: i32::from(name),
     }
 }

@@ -105,7 +105,11 @@ fn path() -> &'static PathBuf {
     PATH.get_or_init(|| {
         let name = format!("zabra-fuzz-{}.cfg", std::process::id());
         let memory = PathBuf::from("/dev/shm");
-        let directory = if memory.is_dir() { memory } else { std::env::temp_dir() };
+        let directory = if memory.is_dir() {
+            memory
+        } else {
+            std::env::temp_dir()
+        };
         directory.join(name)
     })
 }

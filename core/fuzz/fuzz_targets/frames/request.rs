@@ -127,7 +127,11 @@ pub struct Auth(&'static str, Vec<u8>);
 impl<'a> Arbitrary<'a> for Small {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let byte: i8 = u.arbitrary()?;
-        Ok(Self(if byte < 0 { byte.into() } else { i32::from(byte % 8) }))
+        Ok(Self(if byte < 0 {
+            byte.into()
+        } else {
+            i32::from(byte % 8)
+        }))
     }
 }
 
@@ -318,7 +322,9 @@ impl Frame {
         bytes.extend(body);
         match &self.damage {
             None => {}
-            Some(Damage::Cut(count)) => bytes.truncate(bytes.len().saturating_sub(usize::from(*count))),
+            Some(Damage::Cut(count)) => {
+                bytes.truncate(bytes.len().saturating_sub(usize::from(*count)))
+            }
             Some(Damage::Extend(more)) => bytes.extend_from_slice(more),
             Some(Damage::Flip(at, mask)) => {
                 // Not in the xid: it tells which request is answered.
@@ -361,7 +367,11 @@ impl Request {
             Self::Multi(subs) => (OpCode::MULTI, multi(subs.iter().map(Sub::op_and_body))),
             Self::MultiRead(reads) => {
                 let reads = reads.iter().map(|(data, path)| {
-                    let op = if *data { OpCode::GET_DATA } else { OpCode::GET_CHILDREN };
+                    let op = if *data {
+                        OpCode::GET_DATA
+                    } else {
+                        OpCode::GET_CHILDREN
+                    };
                     (op, read(path, false))
                 });
                 (OpCode::MULTI_READ, multi(reads))
