@@ -20,7 +20,7 @@ use libfuzzer_sys::fuzz_target;
 use zabra_core::server::Config;
 
 use driver::Driver;
-use request::{Frame, Handshake};
+use request::{Frame, Handshake, Path};
 
 /// What happens, one after the other.
 #[derive(Arbitrary, Debug)]
@@ -33,6 +33,8 @@ enum Action {
     Connect(Slot, Handshake),
     /// The power fails: what was not confirmed is gone.
     Crash,
+    /// A client makes a znode large, then asks for it more often than it reads.
+    Flood(Slot, Path, u8),
     /// The driver got rid of so much of what it was to send, in 256ths.
     Flush(Slot, u8),
     /// A client sends a frame.
@@ -114,7 +116,7 @@ impl Settings {
             extended_types: !switch(2),
             tree_digest: !switch(3),
             digest_auth: !switch(4),
-            super_digest: Some("super:xQJmxLMiHGwaqBvst5y6rkB6HQs=".into()),
+            super_digest: Some(String::from("super:xQJmxLMiHGwaqBvst5y6rkB6HQs=").into()),
             snapshot_txns: u32::from(self.snapshot_txns) + 2,
             snapshot_log_bytes: if switch(5) { 2000 } else { 0 },
             container_check_ms: u32::from(self.container_check) * 10 + 1,
@@ -165,6 +167,7 @@ fn act(driver: &mut Driver, action: Action) {
         Action::Close(slot) => driver.close(slot.0),
         Action::Connect(slot, handshake) => driver.connect(slot.0, &handshake),
         Action::Crash => driver.crash(),
+        Action::Flood(slot, path, reads) => driver.request(slot.0, &Frame::flood(&path, reads)),
         Action::Flush(slot, share) => driver.flush(slot.0, share),
         Action::Frame(slot, frame) => driver.request(slot.0, &[frame]),
         Action::Frames(slot, frames) => driver.request(slot.0, &frames),

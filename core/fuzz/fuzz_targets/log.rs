@@ -21,7 +21,10 @@ fuzz_target!(|data: &[u8]| {
         put_checksums_right(&mut file);
     }
     let (records, end) = scan(&file, usize::from(how & 0x7f) + 1);
-    assert_eq!((&records, &end), (&scan(&file, usize::MAX).0, &scan(&file, usize::MAX).1));
+    assert_eq!(
+        (&records, &end),
+        (&scan(&file, usize::MAX).0, &scan(&file, usize::MAX).1)
+    );
     let mut again = Vec::new();
     if let Some(header) = file.get(..HEADER.len()) {
         again.extend_from_slice(header);
@@ -33,13 +36,21 @@ fuzz_target!(|data: &[u8]| {
     if records.is_empty() {
         return;
     }
-    assert_eq!(file.get(..again.len()), Some(&*again), "a prefix of the file");
+    assert_eq!(
+        file.get(..again.len()),
+        Some(&*again),
+        "a prefix of the file"
+    );
     let at = match end {
         End::Clean { at } | End::Torn { at } => at,
         End::Damaged(damage) => damage.offset,
         End::NoHeader => panic!("a file with records has a header"),
     };
-    assert_eq!(at, again.len() as u64, "it ends after the last whole record");
+    assert_eq!(
+        at,
+        again.len() as u64,
+        "it ends after the last whole record"
+    );
     // What recovery leaves of a torn file is a clean one with the same records.
     file.truncate(again.len());
     assert_eq!(scan(&file, 4096), (records, End::Clean { at }));
@@ -50,7 +61,10 @@ fn scan(file: &[u8], piece: usize) -> (Records, End) {
     let mut records = Vec::new();
     for bytes in file.chunks(piece) {
         let mut sink = |record: Record<'_>| {
-            assert_eq!(record.end(), record.offset + record.payload.len() as u64 + 13);
+            assert_eq!(
+                record.end(),
+                record.offset + record.payload.len() as u64 + 13
+            );
             records.push((record.offset, record.payload.to_vec()));
             Ok::<(), Infallible>(())
         };

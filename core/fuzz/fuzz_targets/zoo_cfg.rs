@@ -104,6 +104,12 @@ fn path() -> &'static PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let name = format!("zabra-fuzz-{}.cfg", std::process::id());
-        std::env::temp_dir().join(name)
+        let memory = PathBuf::from("/dev/shm");
+        let directory = if memory.is_dir() {
+            memory
+        } else {
+            std::env::temp_dir()
+        };
+        directory.join(name)
     })
 }

@@ -131,7 +131,7 @@ impl Plan {
             enforce_quota: self.enforce_quota,
             extended_types: self.extended_types,
             tree_digest: self.tree_digest,
-            super_digest: Some(SUPER_DIGEST.to_owned()),
+            super_digest: Some(SUPER_DIGEST.to_owned().into()),
             four_letter_words: zabra_core::server::config::FourLetterWords::All,
             snapshot_txns: self.snapshot_txns,
             container_check_ms: self.reap_ms,

@@ -59,7 +59,11 @@ pub(super) fn authenticate(
         "digest" if config.digest_auth => {
             let id = digest_id(secret);
             let mut ids = Vec::new();
-            if config.super_digest.as_ref() == Some(&id) {
+            if config
+                .super_digest
+                .as_ref()
+                .is_some_and(|secret| secret.is(&id))
+            {
                 ids.push(Id {
                     scheme: "super".into(),
                     id: String::new(),
@@ -115,14 +119,21 @@ pub(super) fn permits(config: &Config, acl: &[Acl], needed: Perms, ids: &[Id]) -
         })
 }
 
+/// Bytes of an ACL entry of somebody.
+pub(super) const fn identity_bytes(id: &Id) -> usize {
+    12 + id.scheme.len() + id.id.len()
+}
+
 /// The list that is stored for the list that was asked for.
 ///
 /// # Errors
-/// [`ErrorCode::INVALID_ACL`]: it is empty, or an entry has no meaning.
+/// [`ErrorCode::INVALID_ACL`]: it is empty, an entry has no meaning, or those that stand for the client's
+/// identities stand for more than `bytes_left`, from which they are taken.
 pub(super) fn resolve(
     config: &Config,
     asked: &[AclText<'_>],
     ids: &[Id],
+    bytes_left: &mut usize,
 ) -> Result<Vec<Acl>, ErrorCode> {
     let mut seen = BTreeSet::new();
     let mut list = Vec::with_capacity(asked.len());
@@ -136,10 +147,14 @@ pub(super) fn resolve(
             // kazoo writes an empty id as null.
             let own = ids.iter().filter(|id| id.scheme == "digest");
             let before = list.len();
-            list.extend(own.map(|id| Acl {
-                perms: entry.perms,
-                id: id.clone(),
-            }));
+            for id in own {
+                let left = bytes_left.checked_sub(identity_bytes(id));
+                *bytes_left = left.ok_or(ErrorCode::INVALID_ACL)?;
+                list.push(Acl {
+                    perms: entry.perms,
+                    id: id.clone(),
+                });
+            }
             if list.len() == before {
                 return Err(ErrorCode::INVALID_ACL);
             }
@@ -275,7 +290,7 @@ mod tests {
             id: Text(id.map(Into::into)),
         };
         let ids = [ip("127.0.0.1"), bob.clone()];
-        let resolved = resolve(&config, &[entry("auth", None)], &ids);
+        let resolved = resolve(&config, &[entry("auth", None)], &ids, &mut 100);
         assert_eq!(
             resolved,
             Ok(alloc::vec![Acl {
@@ -287,7 +302,10 @@ mod tests {
             entry("world", Some("anyone")),
             entry("world", Some("anyone")),
         ];
-        assert_eq!(resolve(&config, &twice, &ids).map(|list| list.len()), Ok(1));
+        assert_eq!(
+            resolve(&config, &twice, &ids, &mut 0).map(|list| list.len()),
+            Ok(1)
+        );
         for bad in [
             entry("world", Some("nobody")),
             entry("world", None),
@@ -302,14 +320,24 @@ mod tests {
         ] {
             let refused = Err(ErrorCode::INVALID_ACL);
             assert_eq!(
-                resolve(&config, core::slice::from_ref(&bad), &ids),
+                resolve(&config, core::slice::from_ref(&bad), &ids, &mut 100),
                 refused,
                 "{bad:?}"
             );
         }
-        assert_eq!(resolve(&config, &[], &ids), Err(ErrorCode::INVALID_ACL));
+        assert_eq!(
+            resolve(&config, &[], &ids, &mut 100),
+            Err(ErrorCode::INVALID_ACL)
+        );
+        let many = [entry("auth", None), entry("auth", Some(""))];
+        assert_eq!(
+            resolve(&config, &many, &ids, &mut 52).map(|list| list.len()),
+            Ok(2)
+        );
+        let refused = Err(ErrorCode::INVALID_ACL);
+        assert_eq!(resolve(&config, &many, &ids, &mut 51), refused);
         let nobody = [ip("127.0.0.1")];
-        assert!(resolve(&config, &[entry("auth", Some(""))], &nobody).is_err());
+        assert!(resolve(&config, &[entry("auth", Some(""))], &nobody, &mut 100).is_err());
     }
 
     #[test]

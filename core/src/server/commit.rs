@@ -56,6 +56,10 @@ impl Server {
         {
             self.core.drain(conn, link);
             self.dirty.push(link);
+            let front = conn.pending.front();
+            if front.is_some_and(|pending| !matches!(pending, Pending::Write { .. })) {
+                self.refuse(link, "it does not read its answers".into());
+            }
         }
     }
 
@@ -308,16 +312,14 @@ impl Core {
 
     fn reap_one(&mut self, path: &str) {
         let zxid = self.next_zxid();
-        let mut prep = Prep {
-            config: &self.config,
-            tree: &self.tree,
-            overlay: &mut self.overlay,
-            session: SessionId::NONE,
-            ids: &[],
-            zxid,
-            time: self.now.wall,
-            events: &mut self.events,
-        };
+        let mut prep = Prep::new(
+            &self.config,
+            &self.tree,
+            &mut self.overlay,
+            (SessionId::NONE, &[]),
+            (zxid, self.now.wall),
+            &mut self.events,
+        );
         // What was used again since the scan stays, and there is nobody to tell.
         if let Ok((op, txn)) = prep.reap(path) {
             self.propose(SessionId::NONE, Xid(0), op, &txn, None);

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// The settings of one server. Times are milliseconds, sizes are bytes.
 ///
@@ -37,7 +38,7 @@ pub struct Config {
     /// `DigestAuthenticationProvider.enabled`.
     pub digest_auth: bool,
     /// `DigestAuthenticationProvider.superDigest`: `user:base64(sha1(user:password))`.
-    pub super_digest: Option<String>,
+    pub super_digest: Option<Secret>,
     /// `4lw.commands.whitelist`.
     pub four_letter_words: FourLetterWords,
     /// `snapCount`: txns between two snapshots (each time at a random point of the upper half).
@@ -53,6 +54,30 @@ pub struct Config {
     pub container_never_used_ms_max: u64,
     /// What the words `conf` and `envi` print and only the host knows.
     pub host: HostConfig,
+}
+
+/// What must not stand in a log: it has no text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Whether this is the secret.
+    #[must_use]
+    pub fn is(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl From<String> for Secret {
+    fn from(secret: String) -> Self {
+        Self(secret)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(not shown)")
+    }
 }
 
 /// Which four-letter words are answered. `srvr` always is.

@@ -44,13 +44,17 @@ use session::Tracker;
 
 /// Bytes for one connection that is not read above which its requests wait.
 const OUT_BYTES_HIGH: usize = 1 << 20;
-/// Bytes of notifications for one connection that is not read above which it is closed.
+/// Bytes that cannot wait, for one connection that is not read, above which it is closed.
 const OUT_BYTES_HARD: usize = 64 << 20;
 /// Requests of one connection in flight above which it is not read.
 const PENDING_MAX: usize = 4096;
 /// Reads of one connection that wait for its writes, likewise: their answers may have to be held in memory at
 /// once, a megabyte each and more.
 const WAITING_MAX: usize = 32;
+/// Bytes of the identities of one connection: some hundred of the usual length.
+///
+/// Anybody can claim any number, each is kept, and an ACL is compared with all of them.
+const IDENTITY_BYTES_MAX: usize = 8192;
 /// The longest first frame: a request for a session is 45 bytes.
 const HANDSHAKE_BYTES_MAX: u32 = 4096;
 
@@ -174,6 +178,13 @@ impl Server {
         now: Now,
     ) -> Self {
         let (tree, mismatches, orphans) = loader.finish();
+        // That orphans are gone stands in no log: without a snapshot, the next start would delete what has
+        // their names by then. Source: `ZooKeeperServer.loadData` writes one too.
+        let snapshot = recovered.snapshot && orphans.is_empty();
+        let recovered = Recovered {
+            snapshot,
+            ..recovered
+        };
         let mut events: Vec<Event> = Vec::new();
         events.extend(
             mismatches

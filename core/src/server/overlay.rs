@@ -275,7 +275,7 @@ impl Overlay {
             children: tree.child_count(id),
             data_length: tree.data(id).map_or(0, <[u8]>::len),
             acl: tree.acl(id).clone(),
-            digest: self.digests.then(|| NodeDigest::new(path, tree.data(id))),
+            digest: self.digests.then(|| tree.node_digest(id, path)),
         })
     }
 }

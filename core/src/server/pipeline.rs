@@ -5,12 +5,15 @@ use alloc::format;
 
 use bytes::Bytes;
 
-use super::auth::{Authenticated, authenticate};
+use super::auth::{Authenticated, authenticate, identity_bytes};
 use super::commit::Kind;
 use super::conn::{Conn, Cut, Pending, Stage};
 use super::prep::{Prep, Refusal};
 use super::read::Reads;
-use super::{Core, OUT_BYTES_HIGH, Output, PENDING_MAX, Server, StoreOp, WAITING_MAX};
+use super::{
+    Core, IDENTITY_BYTES_MAX, OUT_BYTES_HARD, OUT_BYTES_HIGH, Output, PENDING_MAX, Server, StoreOp,
+    WAITING_MAX,
+};
 use crate::error::ErrorCode;
 use crate::ids::{LinkId, Seq, SessionId, Xid, Zxid};
 use crate::jute::{self, take};
@@ -29,7 +32,6 @@ enum Handled {
 impl Server {
     /// Goes on with whatever a connection sent, as far as limits allow.
     pub(super) fn proceed(&mut self, link: LinkId) {
-        self.ready.remove(&link);
         while let Some(conn) = self.conns.get_mut(&link) {
             if conn.stage == Stage::Handshake {
                 if !self.handshake(link) {
@@ -270,6 +272,11 @@ impl Core {
                         conn.ids.push(id);
                     }
                 }
+                if conn.ids.iter().map(identity_bytes).sum::<usize>() > IDENTITY_BYTES_MAX {
+                    self.stats.auth_failed += 1;
+                    conn.reply(xid, Zxid::ZERO, Some(ErrorCode::AUTH_FAILED), |_| {});
+                    return Handled::Refuse("it claims more identities than anybody has");
+                }
                 conn.reply(xid, Zxid::ZERO, None, |_| {});
                 self.stats.sent += 1;
                 Handled::Go
@@ -304,16 +311,14 @@ impl Core {
     /// Proposes a write, or its refusal.
     fn write(&mut self, conn: &mut Conn, link: LinkId, xid: Xid, op: OpCode, body: &[u8]) {
         let zxid = self.next_zxid();
-        let mut prep = Prep {
-            config: &self.config,
-            tree: &self.tree,
-            overlay: &mut self.overlay,
-            session: conn.session,
-            ids: &conn.ids,
-            zxid,
-            time: self.now.wall,
-            events: &mut self.events,
-        };
+        let mut prep = Prep::new(
+            &self.config,
+            &self.tree,
+            &mut self.overlay,
+            (conn.session, &conn.ids),
+            (zxid, self.now.wall),
+            &mut self.events,
+        );
         let prepared = match prep.request(op, body) {
             Ok(prepared) => prepared,
             Err(Refusal::Code(code)) => (OpCode::ERROR, Txn::Error(code)),
@@ -345,25 +350,23 @@ impl Core {
     /// Proposes the end of a session, by its client's wish or because its time has come.
     pub(super) fn close_session(&mut self, session: SessionId, link: Option<LinkId>, xid: Xid) {
         let zxid = self.next_zxid();
-        let mut prep = Prep {
-            config: &self.config,
-            tree: &self.tree,
-            overlay: &mut self.overlay,
-            session,
-            ids: &[],
-            zxid,
-            time: self.now.wall,
-            events: &mut self.events,
-        };
+        let mut prep = Prep::new(
+            &self.config,
+            &self.tree,
+            &mut self.overlay,
+            (session, &[]),
+            (zxid, self.now.wall),
+            &mut self.events,
+        );
         let (op, txn) = prep.close_session();
         self.tracker.close(session);
         self.propose(session, xid, op, &txn, link);
     }
 
     pub(super) fn next_zxid(&self) -> Zxid {
-        self.proposed
-            .next()
-            .expect("2^32 transactions of one epoch are more than a disk lives")
+        // A server that stands alone counts on into the next epoch. Source: `ZooKeeperServer.getNextZxid`.
+        let next = self.proposed.0.checked_add(1);
+        Zxid(next.expect("2^63 transactions are more than a disk lives"))
     }
 
     pub(super) fn new_session_id(&mut self) -> SessionId {
@@ -427,8 +430,10 @@ impl Core {
     /// Answers requests of a connection whose turn has come.
     pub(super) fn drain(&mut self, conn: &mut Conn, link: LinkId) {
         // Before a write of its own they must be answered, however slow the client is to read: few enough
-        // wait. After the last of them they can wait for the client.
-        while conn.held_out() < OUT_BYTES_HIGH || conn.writes > 0 {
+        // wait, but each may be many reads in one. After the last of them they can wait for the client.
+        while conn.held_out() < OUT_BYTES_HIGH
+            || (conn.writes > 0 && conn.held_out() < OUT_BYTES_HARD)
+        {
             match conn.pending.front() {
                 Some(Pending::Waiting { after, .. }) if *after <= self.tree.last_zxid() => {
                     let Some(Pending::Waiting { frame, since, .. }) = self.pop(conn) else {

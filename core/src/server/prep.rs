@@ -5,7 +5,6 @@
 
 use alloc::borrow::Cow;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::auth::{permits, resolve};
@@ -27,14 +26,16 @@ use crate::wire::txn::{CreateKind, Txn};
 
 /// What a request is judged by and by whom it is made.
 pub(super) struct Prep<'a> {
-    pub(super) config: &'a Config,
-    pub(super) tree: &'a Tree,
-    pub(super) overlay: &'a mut Overlay,
-    pub(super) session: SessionId,
-    pub(super) ids: &'a [Id],
-    pub(super) zxid: Zxid,
-    pub(super) time: UnixMillis,
-    pub(super) events: &'a mut Vec<Event>,
+    config: &'a Config,
+    tree: &'a Tree,
+    overlay: &'a mut Overlay,
+    session: SessionId,
+    ids: &'a [Id],
+    zxid: Zxid,
+    time: UnixMillis,
+    events: &'a mut Vec<Event>,
+    /// What `auth` entries of ACLs may still stand for: see [`Prep::new`].
+    acl_bytes_left: usize,
 }
 
 /// Why there is no transaction.
@@ -64,7 +65,37 @@ const CREATE_FLAGS: core::ops::RangeInclusive<i32> = 0..=6;
 /// A transaction's type and body.
 type Prepared<'b> = (OpCode, Txn<'b>);
 
-impl Prep<'_> {
+/// How many times as long as the longest request the identities may be that its `auth` entries stand for.
+///
+/// Such an entry has 16 bytes and stands for about 60 when a client has one identity.
+const ACL_GROWTH_MAX: usize = 4;
+
+impl<'a> Prep<'a> {
+    /// Judges one request.
+    pub(super) fn new(
+        config: &'a Config,
+        tree: &'a Tree,
+        overlay: &'a mut Overlay,
+        by: (SessionId, &'a [Id]),
+        at: (Zxid, UnixMillis),
+        events: &'a mut Vec<Event>,
+    ) -> Self {
+        let (session, ids) = by;
+        let (zxid, time) = at;
+        Self {
+            config,
+            tree,
+            overlay,
+            session,
+            ids,
+            zxid,
+            time,
+            events,
+            // A client may have many identities, a request many entries, and each stands for all of them.
+            acl_bytes_left: config.frame_bytes_max as usize * ACL_GROWTH_MAX,
+        }
+    }
+
     /// Makes the transaction of a request, and the changes it will make part of what later requests are
     /// judged by; or nothing of both.
     pub(super) fn request<'b>(
@@ -147,7 +178,7 @@ impl Prep<'_> {
         if path.contains('\0') {
             return Err(ErrorCode::BAD_ARGUMENTS.into());
         }
-        let acl = resolve(self.config, &acl, self.ids)?;
+        let acl = resolve(self.config, &acl, self.ids, &mut self.acl_bytes_left)?;
         let parent = self.find(parent_path)?;
         self.permit(&parent, Perms::CREATE)?;
         // A parent's count of created children numbers them: it never goes back.
@@ -228,12 +259,15 @@ impl Prep<'_> {
         for path in &paths {
             self.overlay.delete(self.tree, path, self.zxid);
         }
-        let text = |path: String| Text(Some(Cow::Owned(path)));
-        let paths = paths.into_iter().map(text).collect();
-        (
-            OpCode::CLOSE_SESSION,
-            Txn::CloseSession { paths: Some(paths) },
-        )
+        // More would not fit a log record, and the server could never close this session. What is not listed
+        // is deleted all the same, as the session owns it. Source: ZOOKEEPER-4306.
+        let mut bytes_left = self.config.frame_bytes_max as usize;
+        let listed = paths.into_iter().map_while(|path| {
+            bytes_left = bytes_left.checked_sub(path.len() + 4)?;
+            Some(Text(Some(Cow::Owned(path))))
+        });
+        let paths = Some(listed.collect());
+        (OpCode::CLOSE_SESSION, Txn::CloseSession { paths })
     }
 
     fn set_data<'b>(&mut self, request: SetDataRequest<'b>) -> Result<Txn<'b>, Refusal> {
@@ -258,7 +292,8 @@ impl Prep<'_> {
 
     fn set_acl<'b>(&mut self, request: &SetAclRequest<'b>) -> Result<Txn<'b>, Refusal> {
         let path = valid(request.path.clone())?;
-        let acl = resolve(self.config, &request.acl, self.ids)?;
+        let left = &mut self.acl_bytes_left;
+        let acl = resolve(self.config, &request.acl, self.ids, left)?;
         let node = self.find(&path)?;
         self.permit(&node, Perms::ADMIN)?;
         let version = next_version(node.stat.aversion, request.version)?;

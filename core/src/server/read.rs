@@ -416,7 +416,10 @@ pub(super) fn notify(conn: &mut Conn, stats: &mut Stats, kind: EventType, path: 
 
 /// The names of a znode's children, as Jute's vector of strings.
 fn append_children(out: &mut Vec<u8>, tree: &Tree, id: NodeId) {
-    out.extend_from_slice(&tree.child_count(id).to_be_bytes());
+    jute::append(
+        out,
+        &i32::try_from(tree.child_count(id)).unwrap_or(i32::MAX),
+    );
     for child in tree.children(id) {
         jute::append(out, serde_bytes::Bytes::new(tree.name(child)));
     }

@@ -245,9 +245,11 @@ impl Tree {
     /// Changes what is stored about a znode besides its data, and the digest with it.
     fn change(&mut self, id: NodeId, path: &str, change: impl FnOnce(&mut super::Rest)) {
         self.preserve(id);
-        let head = digest::NodeDigest::new(path, self.node(id).data());
+        let head = self.node_digest(id, path);
         let old = head.with(&self.stat_persisted(id));
-        change(self.rest_mut(id));
+        let rest = self.rest_mut(id);
+        change(rest);
+        rest.digest_head = head.head();
         let new = head.with(&self.stat_persisted(id));
         self.digest = self.digest.wrapping_sub(old).wrapping_add(new);
     }
@@ -292,7 +294,7 @@ impl Tree {
         let id = self.find(path).ok_or(ErrorCode::NO_NODE)?;
         self.preserve(id);
         let before = self.node(id).data_length();
-        let old = digest::of(path, self.data(id), &self.stat_persisted(id));
+        let old = self.node_digest(id, path).with(&self.stat_persisted(id));
         self.replace_data(id, data);
         let rest = self.rest_mut(id);
         rest.version = version;
@@ -322,6 +324,9 @@ impl Tree {
         self.data_size -= node.data_length() as u64;
         node.set_data(data);
         self.data_size += node.data_length() as u64;
+        if node.rest != 0 {
+            self.rests.get_mut(node.rest).digest_head = 0;
+        }
     }
 
     fn set_acl(

@@ -17,14 +17,26 @@ pub(crate) struct NodeDigest {
 impl NodeDigest {
     pub(crate) fn new(path: &str, data: Option<&[u8]>) -> Self {
         let path = if path == "/" { "" } else { path };
-        // ZooKeeper's own znodes differ between servers and are left out.
-        let counts = !path.starts_with("/zookeeper/");
+        let counts = counts(path);
         let mut head = Hasher::new();
         if counts {
             head.update(path.as_bytes());
             head.update(data.unwrap_or_default());
         }
         Self { counts, head }
+    }
+
+    /// Goes on from the [`NodeDigest::head`] of a znode.
+    pub(super) fn resume(path: &str, head: u32) -> Self {
+        Self {
+            counts: counts(path),
+            head: Hasher::new_with_initial(head),
+        }
+    }
+
+    /// The checksum of path and data; 0 if the znode does not count.
+    pub(super) fn head(&self) -> u32 {
+        self.head.clone().finalize()
     }
 
     pub(crate) fn with(&self, stat: &StatPersisted) -> u64 {
@@ -56,6 +68,11 @@ impl NodeDigest {
         hasher.update(&bytes);
         u64::from(hasher.finalize())
     }
+}
+
+/// ZooKeeper's own znodes differ between servers and are left out.
+fn counts(path: &str) -> bool {
+    !path.starts_with("/zookeeper/")
 }
 
 /// A znode's share of the digest.

@@ -258,6 +258,14 @@ impl Tree {
         self.node(id).stat(&self.rest(id))
     }
 
+    /// A znode's share of the digest, but for its stat.
+    pub(crate) fn node_digest(&self, id: NodeId, path: &str) -> NodeDigest {
+        match self.rest(id).digest_head {
+            0 => NodeDigest::new(path, self.data(id)),
+            head => NodeDigest::resume(path, head),
+        }
+    }
+
     /// How many children a znode has.
     #[must_use]
     pub fn child_count(&self, id: NodeId) -> u32 {
@@ -470,8 +478,8 @@ impl Tree {
         self.preserve(id);
         self.step_over(id);
         let stat = self.stat_persisted(id);
-        let data = self.node(id).data();
-        self.digest = self.digest.wrapping_sub(digest::of(path, data, &stat));
+        let share = self.node_digest(id, path).with(&stat);
+        self.digest = self.digest.wrapping_sub(share);
         let (hash, _) = self.hash(path);
         if let Ok(entry) = self.index.find_entry(hash, |&(_, other)| other == id.0) {
             entry.remove();

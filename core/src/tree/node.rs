@@ -63,6 +63,8 @@ pub(super) struct Rest {
     pub(super) aversion: i32,
     pub(super) first_child: NodeIdOrNone,
     pub(super) children: u32,
+    /// The digest's head if it is known, else 0: a parent of much data changes with every child.
+    pub(super) digest_head: u32,
 }
 
 impl Node {
@@ -199,6 +201,7 @@ mod tests {
     #[test]
     fn a_node_is_small() {
         assert_eq!(size_of::<Node>(), 56);
+        assert_eq!(size_of::<Rest>(), 56);
     }
 
     #[test]

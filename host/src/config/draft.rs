@@ -45,11 +45,12 @@ pub(super) struct Draft {
     pub(super) compression: Compression,
     pub(super) tcp_keep_alive: bool,
     pub(super) fsync_warning_ms: u32,
-    pub(super) trust_empty_snapshot: bool,
     pub(super) create_directories: bool,
     pub(super) servers: Vec<(ServerLine, Origin)>,
     pub(super) warnings: Vec<Problem>,
     pub(super) problems: Vec<Problem>,
+    /// The file could not be read.
+    pub(super) unreadable: bool,
 }
 
 pub(super) type Settings = BTreeMap<String, Setting>;
@@ -79,11 +80,11 @@ impl Draft {
             compression: Compression::None,
             tcp_keep_alive: false,
             fsync_warning_ms: 1000,
-            trust_empty_snapshot: false,
             create_directories: true,
             servers: Vec::new(),
             warnings: Vec::new(),
             problems: Vec::new(),
+            unreadable: false,
         }
     }
 
@@ -151,7 +152,6 @@ impl Draft {
             data_dir,
             data_log_dir,
             create_directories: self.create_directories,
-            trust_empty_snapshot: self.trust_empty_snapshot,
             purge: self
                 .purge_interval
                 .map(|interval| Purge { interval, retain }),

@@ -172,11 +172,6 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key("snapshot.compression.method", "", Effect::Text(compression)),
     key(
-        "snapshot.trust.empty",
-        "false",
-        Effect::Switch(|d, on| d.trust_empty_snapshot = on),
-    ),
-    key(
         "datadir.autocreate",
         "true",
         Effect::Switch(|d, on| d.create_directories = on),
@@ -352,7 +347,7 @@ fn super_digest(draft: &mut Draft, value: &str) -> Result<(), &'static str> {
     if !of_form {
         return Err("user:base64(sha1(user:password))");
     }
-    draft.core.super_digest = Some(value.to_owned());
+    draft.core.super_digest = Some(value.to_owned().into());
     Ok(())
 }
 

@@ -48,8 +48,6 @@ pub struct ServerConfig {
     pub data_log_dir: PathBuf,
     /// `datadir.autocreate`: directories that are missing are created.
     pub create_directories: bool,
-    /// `snapshot.trust.empty`: a log without any snapshot is believed.
-    pub trust_empty_snapshot: bool,
     /// What happens to old snapshots and logs; `None`: they stay.
     pub purge: Option<Purge>,
     /// `preAllocSize`, in bytes: by how much a log file grows on disk at a time.
@@ -131,6 +129,10 @@ impl ServerConfig {
         };
         if let Some(file) = &file {
             zoo_cfg::read(file, &mut draft, &mut settings);
+            if draft.unreadable {
+                // Whatever else is missing would have been there.
+                Problems::check(core::mem::take(&mut draft.problems))?;
+            }
         }
         env::read(&sources.environment, &mut draft, &mut settings);
         for flag in &sources.flags {
@@ -154,16 +156,13 @@ impl ServerConfig {
 impl fmt::Debug for ServerConfig {
     /// Everything but secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut core = self.core.clone();
-        core.super_digest = core.super_digest.map(|_| "(not shown)".to_owned());
         f.debug_struct("ServerConfig")
-            .field("core", &core)
+            .field("core", &self.core)
             .field("file", &self.file)
             .field("listen", &self.listen)
             .field("data_dir", &self.data_dir)
             .field("data_log_dir", &self.data_log_dir)
             .field("create_directories", &self.create_directories)
-            .field("trust_empty_snapshot", &self.trust_empty_snapshot)
             .field("purge", &self.purge)
             .field("pre_alloc_bytes", &self.pre_alloc_bytes)
             .field("log_file_bytes_max", &self.log_file_bytes_max)

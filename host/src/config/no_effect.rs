@@ -532,6 +532,14 @@ pub(super) static KEYS: &[Key] = &[
         "",
         warned(&[], "it is a setting of clients"),
     ),
+    key(
+        "snapshot.trust.empty",
+        "false",
+        warned(
+            &["false"],
+            "a log without a snapshot is believed only if it begins with the first transaction of all",
+        ),
+    ),
 ];
 
 const fn refused(fine: &'static [&'static str], why: &'static str) -> Effect {

@@ -55,6 +55,7 @@ fn read_keys(
         Err(error) => {
             let origin = Origin::File(Arc::clone(file));
             let text = format!("cannot be read: {error}");
+            draft.unreadable = true;
             draft.problems.push(Problem::new(Some(&origin), "", text));
             return;
         }

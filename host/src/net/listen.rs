@@ -113,8 +113,8 @@ fn listen(
 ) -> io::Result<(SocketAddr, std::net::TcpListener)> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
-        // As Java: the IPv6 wildcard serves IPv4 too, whatever the system's default is.
-        socket.set_only_v6(false)?;
+        // Whatever the system's default is: 0.0.0.0 is an address of its own, on the same port.
+        socket.set_only_v6(true)?;
     }
     // Else a restarted server would wait a minute for its own old connections. Windows means
     // something else by this name: there it would let two servers share the port.

@@ -3,6 +3,7 @@
 use core::hash::BuildHasher;
 use core::net::SocketAddr;
 use core::num::NonZeroU32;
+use core::time::Duration;
 use std::hash::RandomState;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -146,6 +147,7 @@ fn lane_options(config: &ServerConfig) -> LaneOptions {
             Compression::None => FileCompression::None,
             Compression::Snappy => FileCompression::Snappy,
         },
+        fsync_warning: Some(Duration::from_millis(u64::from(config.fsync_warning_ms))),
         retain: config.purge.and_then(|purge| NonZeroU32::new(purge.retain)),
     }
 }

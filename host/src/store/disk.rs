@@ -1,12 +1,14 @@
 //! A directory of the file system as a [`Disk`].
 
 use core::ops::ControlFlow;
+use core::time::Duration;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use tracing::warn;
 use zabra_core::server::io::Summary;
 use zabra_core::store::disk::{Disk, Entry};
 use zabra_core::store::names::{self, Compression};
@@ -21,7 +23,26 @@ const READ_BYTES: usize = 1 << 20;
 pub struct FsDisk {
     directory: PathBuf,
     lock: Option<Arc<File>>,
-    fsync_ms: Option<Arc<Mutex<Summary>>>,
+    timing: Option<Timing>,
+}
+
+/// How long syncs take, and from when on that is worth a warning.
+#[derive(Clone, Debug)]
+pub(super) struct Timing {
+    pub(super) fsync_ms: Arc<Mutex<Summary>>,
+    pub(super) warning: Duration,
+}
+
+impl Timing {
+    fn record(&self, path: &Path, took: Duration) {
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let mut fsync_ms = self.fsync_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        fsync_ms.record(ms);
+        if took > self.warning {
+            // Every write waited for it. Source: ZooKeeper `FileTxnLog.commit`.
+            warn!(file = %path.display(), milliseconds = ms, "an fsync of the log was slow");
+        }
+    }
 }
 
 /// A file of an [`FsDisk`], open for writing.
@@ -39,7 +60,7 @@ impl FsDisk {
         Self {
             directory,
             lock: None,
-            fsync_ms: None,
+            timing: None,
         }
     }
 
@@ -47,14 +68,14 @@ impl FsDisk {
         Self {
             directory,
             lock: Some(lock),
-            fsync_ms: None,
+            timing: None,
         }
     }
 
     /// The same directory, whose syncs are timed.
-    pub(super) fn timed(self, fsync_ms: Arc<Mutex<Summary>>) -> Self {
+    pub(super) fn timed(self, timing: Timing) -> Self {
         Self {
-            fsync_ms: Some(fsync_ms),
+            timing: Some(timing),
             ..self
         }
     }
@@ -162,10 +183,8 @@ impl Disk for FsDisk {
         file.file
             .sync_data()
             .map_err(|source| Error::new(&file.path, "make the file durable", source))?;
-        if let Some(fsync_ms) = &self.fsync_ms {
-            let took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let mut fsync_ms = fsync_ms.lock().unwrap_or_else(PoisonError::into_inner);
-            fsync_ms.record(took);
+        if let Some(timing) = &self.timing {
+            timing.record(&file.path, begun.elapsed());
         }
         Ok(())
     }

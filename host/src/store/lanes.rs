@@ -6,6 +6,7 @@
 
 use core::num::NonZeroU32;
 use core::panic::AssertUnwindSafe;
+use core::time::Duration;
 use std::io;
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -21,6 +22,7 @@ use zabra_core::store::purge::{Plan, purge};
 use zabra_core::store::snapshot::SnapshotStore;
 
 use super::compress::Compressor;
+use super::disk::Timing;
 use super::{Directories, Error, FsDisk};
 
 /// From how many operations on no more are awaited before a sync: the last to come must not delay
@@ -39,6 +41,9 @@ pub struct LaneOptions {
     /// How many snapshots to keep, with their logs, whenever one more is durable; `None` is all.
     /// `autopurge.snapRetainCount`, for which ZooKeeper's minimum is 3.
     pub retain: Option<NonZeroU32>,
+    /// A sync of the log that takes longer is worth a warning; `None` is never.
+    /// `fsync.warningthresholdms`.
+    pub fsync_warning: Option<Duration>,
 }
 
 /// What the lanes tell their host.
@@ -80,7 +85,10 @@ impl Lanes {
         F: FnMut(Report) + Clone + Send + 'static,
     {
         let fsync_ms = Arc::new(Mutex::new(Summary::default()));
-        let logs = directories.logs().timed(Arc::clone(&fsync_ms));
+        let logs = directories.logs().timed(Timing {
+            fsync_ms: Arc::clone(&fsync_ms),
+            warning: options.fsync_warning.unwrap_or(Duration::MAX),
+        });
         let mut snapshots = SnapshotStore::new(directories.snapshots());
         snapshots.remove_unfinished()?;
 

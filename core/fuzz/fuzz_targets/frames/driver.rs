@@ -118,7 +118,8 @@ impl Driver {
         };
         self.links.insert(link, Link::default());
         self.slots[slot] = Some(link);
-        self.inputs.push(Input::Link(link, LinkInput::Opened { peer }));
+        self.inputs
+            .push(Input::Link(link, LinkInput::Opened { peer }));
         self.send(link, &framed(&handshake.bytes(&self.known)));
     }
 
@@ -130,7 +131,9 @@ impl Driver {
             self.next_xid += 1;
             let (bytes, _) = frame.bytes(xid);
             all.extend(framed(&bytes));
-            let Some(link) = self.links.get_mut(&link) else { return };
+            let Some(link) = self.links.get_mut(&link) else {
+                return;
+            };
             let mut input = &*bytes;
             match take::<RequestHeader>(&mut input) {
                 Ok(RequestHeader { op, .. }) if op == OpCode::AUTH || op == OpCode::SASL => {
@@ -165,7 +168,8 @@ impl Driver {
             if client.paused {
                 client.held.push(piece);
             } else {
-                self.inputs.push(Input::Link(link, LinkInput::Received(piece)));
+                self.inputs
+                    .push(Input::Link(link, LinkInput::Received(piece)));
             }
         }
     }
@@ -185,7 +189,8 @@ impl Driver {
         };
         let bytes = client.unflushed * (usize::from(share) + 1) / 256;
         client.unflushed -= bytes;
-        self.inputs.push(Input::Link(link, LinkInput::Flushed(bytes)));
+        self.inputs
+            .push(Input::Link(link, LinkInput::Flushed(bytes)));
     }
 
     pub fn ack(&mut self, count: usize) {
@@ -252,7 +257,8 @@ impl Driver {
         for (&link, client) in &mut self.links {
             let bytes = core::mem::take(&mut client.unflushed);
             if bytes > 0 {
-                self.inputs.push(Input::Link(link, LinkInput::Flushed(bytes)));
+                self.inputs
+                    .push(Input::Link(link, LinkInput::Flushed(bytes)));
             }
         }
     }
@@ -262,7 +268,9 @@ impl Driver {
             Output::AskFacts(link) => {
                 self.inputs.push(Input::Facts(link, HostFacts::default()));
             }
-            Output::Event(Event::DigestMismatch { zxid }) => panic!("the digest differs after {zxid}"),
+            Output::Event(Event::DigestMismatch { zxid }) => {
+                panic!("the digest differs after {zxid}")
+            }
             Output::Event(Event::OrphanDeleted { path }) => panic!("{path} had lost its session"),
             Output::Event(_) => {}
             Output::Link(link, output) => self.perform_link(link, output),
@@ -296,7 +304,10 @@ impl Driver {
             LinkOutput::Send(bytes) => {
                 assert!(!bytes.is_empty(), "nothing is not sent");
                 client.unflushed += bytes.len();
-                assert!(client.unflushed <= HELD_BYTES_MAX, "what is not read is bounded");
+                assert!(
+                    client.unflushed <= HELD_BYTES_MAX,
+                    "what is not read is bounded"
+                );
                 client.receive(&bytes, &mut self.known);
             }
             LinkOutput::Pause => {
@@ -307,7 +318,8 @@ impl Driver {
                 assert!(client.paused, "a link is resumed after a pause");
                 client.paused = false;
                 for bytes in core::mem::take(&mut client.held) {
-                    self.inputs.push(Input::Link(link, LinkInput::Received(bytes)));
+                    self.inputs
+                        .push(Input::Link(link, LinkInput::Received(bytes)));
                 }
             }
             LinkOutput::Close => {
@@ -348,10 +360,11 @@ impl Driver {
     pub fn crash(&mut self) {
         let acked = self.acked;
         let confirmed = self.log.drain(..).filter(|(seq, _)| *seq <= acked);
-        self.durable.extend(confirmed.filter_map(|(_, op)| match op {
-            StoreOp::Append { txn, .. } => Some(txn),
-            StoreOp::Roll => None,
-        }));
+        self.durable
+            .extend(confirmed.filter_map(|(_, op)| match op {
+                StoreOp::Append { txn, .. } => Some(txn),
+                StoreOp::Roll => None,
+            }));
         self.inputs.clear();
         self.links.clear();
         self.slots = [None; SLOTS];
@@ -375,7 +388,8 @@ impl Driver {
             StoreOp::Roll => None,
         });
         for txn in self.durable.iter().chain(log) {
-            let (header, _, _) = zabra_core::wire::txn::decode(txn).expect("what it wrote is a txn");
+            let (header, _, _) =
+                zabra_core::wire::txn::decode(txn).expect("what it wrote is a txn");
             if header.zxid <= upto {
                 loader.txn(txn).expect("what it wrote can be read");
             }
@@ -426,7 +440,11 @@ impl Driver {
         let tree = self.server.tree();
         assert_sound(tree);
         assert_same(tree, &self.replayed(tree.last_zxid()));
-        assert_eq!(tree.last_zxid(), self.last_logged(), "what is stored is applied");
+        assert_eq!(
+            tree.last_zxid(),
+            self.last_logged(),
+            "what is stored is applied"
+        );
         for (link, client) in &self.links {
             client.check(*link);
         }
@@ -458,7 +476,8 @@ impl Link {
         let received = core::mem::take(&mut self.received);
         let mut rest = &*received;
         while let Some((head, after)) = rest.split_first_chunk() {
-            let length = usize::try_from(i32::from_be_bytes(*head)).expect("a length is not negative");
+            let length =
+                usize::try_from(i32::from_be_bytes(*head)).expect("a length is not negative");
             let Some((mut frame, after)) = after.split_at_checked(length) else {
                 break;
             };
@@ -484,11 +503,17 @@ impl Link {
 
     /// Everything asked was answered, in order.
     fn check(&self, link: LinkId) {
-        assert!(self.received.is_empty(), "{link:?}: the last frame is whole");
+        assert!(
+            self.received.is_empty(),
+            "{link:?}: the last frame is whole"
+        );
         if !self.greeted {
             return;
         }
-        assert!(!self.paused, "{link:?}: nothing is left that could hold it up");
+        assert!(
+            !self.paused,
+            "{link:?}: nothing is left that could hold it up"
+        );
         assert!(self.held.is_empty());
         if self.raw {
             return;
@@ -504,7 +529,11 @@ impl Link {
                 _ => aside += 1,
             }
         }
-        assert_eq!(next, None, "{link:?}: answered in order: {:?} of {:?}", self.answers, self.asked);
+        assert_eq!(
+            next, None,
+            "{link:?}: answered in order: {:?} of {:?}",
+            self.answers, self.asked
+        );
         assert_eq!(aside, self.asked_aside, "{link:?}: answered aside");
     }
 }

@@ -109,7 +109,7 @@ pub struct Small(i32);
 pub struct Version(i32);
 
 /// A path, mostly one of few.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Path(Option<String>);
 
 /// A znode's data.
@@ -127,7 +127,11 @@ pub struct Auth(&'static str, Vec<u8>);
 impl<'a> Arbitrary<'a> for Small {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let byte: i8 = u.arbitrary()?;
-        Ok(Self(if byte < 0 { byte.into() } else { i32::from(byte % 8) }))
+        Ok(Self(if byte < 0 {
+            byte.into()
+        } else {
+            i32::from(byte % 8)
+        }))
     }
 }
 
@@ -288,6 +292,29 @@ impl Handshake {
 }
 
 impl Frame {
+    /// A znode made large, a write, and reads of it behind that, more than an unread connection may hold.
+    pub fn flood(path: &Path, reads: u8) -> Vec<Self> {
+        let large = Data(Some(vec![b'x'; 900_000]));
+        let create = Create {
+            kind: CreateOp::Plain,
+            path: path.clone(),
+            data: Data(None),
+            acl: Vec::new(),
+            flags: Small(0),
+            ttl: 0,
+        };
+        let writes = [
+            Request::Create(create),
+            Request::SetData(path.clone(), large, Version(-1)),
+        ];
+        let reads = (0..reads % 8).map(|_| Request::GetData(path.clone(), false));
+        let frame = |request| Self {
+            request,
+            damage: None,
+        };
+        writes.into_iter().chain(reads).map(frame).collect()
+    }
+
     /// The frame's content, and whether it is as a client would send it.
     pub fn bytes(&self, xid: Xid) -> (Vec<u8>, bool) {
         let (op, body) = self.request.body();
@@ -295,7 +322,9 @@ impl Frame {
         bytes.extend(body);
         match &self.damage {
             None => {}
-            Some(Damage::Cut(count)) => bytes.truncate(bytes.len().saturating_sub(usize::from(*count))),
+            Some(Damage::Cut(count)) => {
+                bytes.truncate(bytes.len().saturating_sub(usize::from(*count)))
+            }
             Some(Damage::Extend(more)) => bytes.extend_from_slice(more),
             Some(Damage::Flip(at, mask)) => {
                 // Not in the xid: it tells which request is answered.
@@ -338,7 +367,11 @@ impl Request {
             Self::Multi(subs) => (OpCode::MULTI, multi(subs.iter().map(Sub::op_and_body))),
             Self::MultiRead(reads) => {
                 let reads = reads.iter().map(|(data, path)| {
-                    let op = if *data { OpCode::GET_DATA } else { OpCode::GET_CHILDREN };
+                    let op = if *data {
+                        OpCode::GET_DATA
+                    } else {
+                        OpCode::GET_CHILDREN
+                    };
                     (op, read(path, false))
                 });
                 (OpCode::MULTI_READ, multi(reads))

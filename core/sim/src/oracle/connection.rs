@@ -24,6 +24,8 @@ pub struct Pending {
     pub caller: Caller,
     /// Where its frame ends in the bytes of the connection.
     pub end: u64,
+    /// When the server was given the end of it.
+    pub received: u64,
     /// What the model answers, once the write has its place in the order.
     pub prepared: Option<(i64, Outcome)>,
 }
@@ -50,6 +52,8 @@ pub struct Connection {
     pub may_close: Option<&'static str>,
     /// Requests that are not answered, in order.
     pub pending: VecDeque<Pending>,
+    /// When the server was given the last request that it has surely looked at.
+    pub looked_at: u64,
     /// How many bytes the server was given.
     pub delivered: u64,
     /// How many bytes the client has sent.
@@ -84,6 +88,7 @@ impl Connection {
             opened,
             may_close: None,
             pending: VecDeque::new(),
+            looked_at: opened,
             delivered: 0,
             sent: 0,
             connect_end: 0,
@@ -132,6 +137,7 @@ impl Connection {
             op,
             caller,
             end: self.sent,
+            received: 0,
             prepared: None,
         });
     }
@@ -181,6 +187,7 @@ impl Connection {
             "C2 reply before request",
             || format!("{:?} is answered but was not received", pending.op),
         )?;
+        self.looked_at = self.looked_at.max(pending.received);
         self.reply(pending, header, input, versions, marks)
     }
 

@@ -204,6 +204,11 @@ impl Oracle {
         let after = connection.delivered;
         let is_new = |pending: &&connection::Pending| pending.end > before && pending.end <= after;
         let count = connection.pending.iter().filter(is_new).count();
+        for pending in &mut connection.pending {
+            if pending.end > before && pending.end <= after {
+                pending.received = now;
+            }
+        }
         if count > 1 {
             self.marks.hit("pipelined");
         }
@@ -314,8 +319,19 @@ impl Oracle {
                 format!("{:#x} is closed and is not there", header.session),
             )
         })?;
+        // What came in the same step as the expiry may be looked at after it; and what still waits may not
+        // have been looked at, and then is no sign of its client.
+        let touched = self.touched_before.get(&header.session).copied();
+        let connection = session.link.and_then(|link| self.connections.get(&link));
+        let looked_at = connection
+            .filter(|connection| connection.is_waiting())
+            .map(|connection| connection.looked_at.min(session.touched));
+        let judged = Session {
+            touched: looked_at.or(touched).unwrap_or(session.touched),
+            ..session
+        };
         ensure(
-            now >= session.expires_after(),
+            now >= judged.expires_after(),
             "C14 no session expires early",
             || {
                 format!(
@@ -395,12 +411,14 @@ impl Oracle {
             .filter(|connection| connection.session() == header.session)
             .find_map(|connection| {
                 let delivered = connection.delivered;
+                let looked_at = &mut connection.looked_at;
                 connection
                     .pending
                     .iter_mut()
                     .filter(|pending| pending.end <= delivered && pending.op.is_write())
                     .find(|pending| pending.prepared.is_none())
                     .filter(|pending| pending.xid == header.xid)
+                    .inspect(|pending| *looked_at = pending.received.max(*looked_at))
             });
         let Some(pending) = found else {
             return Err(Violation::new(
@@ -453,7 +471,7 @@ impl Oracle {
             connection.sent = request.frame().len() as u64;
             connection.connect_end = connection.sent;
         }
-        connection.heard = self.versions.shown;
+        connection.heard = self.versions.floor;
         self.connections.insert(link, connection);
     }
 
@@ -530,7 +548,7 @@ impl Oracle {
         if request.session == 0 {
             self.connected_anew(link, &request, &response, now)?;
             connection.stage = Stage::Open(response.session);
-            connection.heard = self.versions.shown;
+            connection.heard = self.versions.floor;
             for pending in &mut connection.pending {
                 pending.caller.session = response.session;
             }
@@ -567,7 +585,7 @@ impl Oracle {
         )?;
         self.ensure_timeout(&request, &response)?;
         connection.stage = Stage::Open(response.session);
-        connection.heard = self.versions.shown;
+        connection.heard = self.versions.floor;
         self.marks.hit("session_resumed");
         if let Some(session) = self.sessions.get_mut(&request.session) {
             match session.link {
@@ -710,6 +728,7 @@ impl Oracle {
             && let Some(session) = self.sessions.get_mut(&connection.session())
         {
             session.active = now;
+            session.touched = session.touched.min(connection.looked_at);
         }
         self.gone.extend(self.connections.remove(&link));
     }

@@ -113,6 +113,26 @@ fn a_sector_that_was_not_written_is_a_torn_write() {
 }
 
 #[test]
+fn the_few_bytes_of_a_record_in_a_sector_of_older_ones_may_be_what_is_torn() {
+    for owned in 1..=12 {
+        // 16 bytes of header, 13 of frame: the second record begins `owned` bytes before a sector's end.
+        let (file, ends) = file_of(&[512 - 29 - owned, 700]);
+        assert_eq!(ends[1] + owned, 512);
+        let mut torn = file.clone();
+        torn[ends[1]..512].fill(0);
+        let (zxids, end) = scan(&torn, 512);
+        if torn == file {
+            // Nothing but zeros is lost.
+            assert_eq!(zxids, [1, 2], "{owned} bytes");
+        } else {
+            assert_eq!(zxids, [1], "{owned} bytes");
+            let at = ends[1] as u64;
+            assert_eq!(end, End::Torn { at }, "{owned} bytes");
+        }
+    }
+}
+
+#[test]
 fn zeros_that_are_no_sector_are_damage() {
     let (mut file, ends) = file_of(&[32, 2000, 33, 40]);
     file[600..1000].fill(0);

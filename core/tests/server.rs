@@ -1,0 +1,403 @@
+//! What clients that are slow, greedy or unlucky meet: whole servers, whose store and clients do only what a
+//! test says.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops where its expectation fails"
+)]
+
+use core::net::SocketAddr;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use zabra_core::Machine as _;
+use zabra_core::error::ErrorCode;
+use zabra_core::ids::{LinkId, Seq, SessionId, UnixMillis, Xid, Zxid};
+use zabra_core::jute::{append, take, to_vec};
+use zabra_core::link::{LinkInput, LinkOutput};
+use zabra_core::machine::Now;
+use zabra_core::server::{Config, Input, Output, Recovered, Server, SnapshotOp, StoreOp};
+use zabra_core::store::Restore as _;
+use zabra_core::tree::Loader;
+use zabra_core::wire::client::{
+    AuthPacket, ConnectRequest, CreateRequest, MultiHeader, OpCode, ReadRequest, ReplyHeader,
+    RequestHeader, SetDataRequest,
+};
+use zabra_core::wire::records::{AclText, Perms};
+use zabra_core::wire::txn::{CreateKind, Txn, TxnHeader, append_body};
+
+const A: LinkId = LinkId(1);
+const B: LinkId = LinkId(2);
+
+/// A server whose store and clients do only what a test says.
+struct Bench {
+    server: Server,
+    seq: Seq,
+    /// What was given to the store.
+    txns: Vec<Bytes>,
+    received: BTreeMap<LinkId, Vec<u8>>,
+}
+
+impl Bench {
+    fn new(config: Config, loader: Loader) -> Self {
+        let recovered = Recovered {
+            snapshot: true,
+            ..Recovered::default()
+        };
+        Self {
+            server: Server::new(config, loader, recovered, 0, Now::default()),
+            seq: Seq(0),
+            txns: Vec::new(),
+            received: BTreeMap::new(),
+        }
+    }
+
+    /// A server with two clients that have sessions.
+    fn with_two_clients() -> Self {
+        Self::over(Loader::new(0, true))
+    }
+
+    fn over(loader: Loader) -> Self {
+        let mut bench = Self::new(Config::default(), loader);
+        for link in [A, B] {
+            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+            bench.step([Input::Link(link, LinkInput::Opened { peer })]);
+            let request = ConnectRequest {
+                protocol_version: 0,
+                last_zxid_seen: Zxid::ZERO,
+                timeout_ms: 30_000,
+                session: SessionId::NONE,
+                password: None,
+            };
+            bench.send(link, &[to_vec(&request)]);
+            bench.store();
+            assert_eq!(bench.frames(link).len(), 1);
+        }
+        bench
+    }
+
+    fn step(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        let mut outputs = Vec::new();
+        let mut inputs = inputs.into_iter().collect();
+        self.server.step(Now::default(), &mut inputs, &mut outputs);
+        for output in outputs {
+            match output {
+                Output::Store(seq, op) => {
+                    self.seq = seq;
+                    if let StoreOp::Append { txn, .. } = op {
+                        self.txns.push(txn);
+                    }
+                }
+                Output::Link(link, LinkOutput::Send(bytes)) => {
+                    self.received.entry(link).or_default().extend(bytes);
+                }
+                Output::Link(..) | Output::Snapshot(_) | Output::AskFacts(_) | Output::Event(_) => {
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, link: LinkId, frames: &[Vec<u8>]) {
+        let mut bytes = Vec::new();
+        for frame in frames {
+            append(&mut bytes, &i32::try_from(frame.len()).unwrap());
+            bytes.extend_from_slice(frame);
+        }
+        let received = LinkInput::Received(Bytes::from(bytes));
+        self.step([Input::Link(link, received)]);
+    }
+
+    /// The store confirms everything.
+    fn store(&mut self) {
+        self.step([Input::Stored { upto: self.seq }]);
+    }
+
+    /// The client reads everything; returns the frames.
+    fn frames(&mut self, link: LinkId) -> Vec<Vec<u8>> {
+        let bytes = self.received.remove(&link).unwrap_or_default();
+        self.step([Input::Link(link, LinkInput::Flushed(bytes.len()))]);
+        let mut rest = &*bytes;
+        let mut frames = Vec::new();
+        while !rest.is_empty() {
+            let length: i32 = take(&mut rest).unwrap();
+            let (frame, after) = rest.split_at(usize::try_from(length).unwrap());
+            frames.push(frame.to_vec());
+            rest = after;
+        }
+        frames
+    }
+
+    /// The error of the only answer there is, 0 if it is none.
+    fn error(&mut self, link: LinkId) -> i32 {
+        let frames = self.frames(link);
+        assert_eq!(frames.len(), 1);
+        take::<ReplyHeader>(&mut &*frames[0]).unwrap().error
+    }
+
+    fn answers(&mut self, link: LinkId) -> Vec<i32> {
+        let xid = |frame: &Vec<u8>| take::<ReplyHeader>(&mut &**frame).unwrap().xid.0;
+        self.frames(link).iter().map(xid).collect()
+    }
+}
+
+fn request<T: serde::Serialize + ?Sized>(xid: i32, op: OpCode, body: &T) -> Vec<u8> {
+    let mut bytes = to_vec(&RequestHeader { xid: Xid(xid), op });
+    append(&mut bytes, body);
+    bytes
+}
+
+fn create(xid: i32, path: &str, data: &[u8]) -> Vec<u8> {
+    create_with(xid, path, data, vec![entry(31, "world", "anyone")], 0)
+}
+
+fn create_with(xid: i32, path: &str, data: &[u8], acl: Vec<AclText<'_>>, flags: i32) -> Vec<u8> {
+    let body = CreateRequest {
+        path: path.into(),
+        data: Some(data),
+        acl,
+        flags,
+    };
+    request(xid, OpCode::CREATE, &body)
+}
+
+fn entry<'a>(perms: i32, scheme: &'a str, id: &'a str) -> AclText<'a> {
+    AclText {
+        perms: Perms(perms),
+        scheme: scheme.into(),
+        id: id.into(),
+    }
+}
+
+fn auth(secret: &str) -> Vec<u8> {
+    let body = AuthPacket {
+        kind: 0,
+        scheme: "digest".into(),
+        auth: Some(secret.as_bytes()),
+    };
+    request(-4, OpCode::AUTH, &body)
+}
+
+fn set(xid: i32, path: &str) -> Vec<u8> {
+    let body = SetDataRequest {
+        path: path.into(),
+        data: Some(b"new"),
+        version: -1,
+    };
+    request(xid, OpCode::SET_DATA, &body)
+}
+
+fn get(xid: i32, path: &str) -> Vec<u8> {
+    let body = ReadRequest {
+        path: path.into(),
+        watch: false,
+    };
+    request(xid, OpCode::GET_DATA, &body)
+}
+
+/// The data in an answer to `getData`.
+fn data(frame: &[u8]) -> &[u8] {
+    let length = i32::from_be_bytes(frame[16..20].try_into().unwrap());
+    &frame[20..20 + usize::try_from(length).unwrap()]
+}
+
+#[test]
+fn a_sync_that_waits_for_another_connection_is_answered_before_the_write_after_it() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(B, &[create(1, "/b", b"")]);
+    let sync = request(1, OpCode::SYNC, "/");
+    bench.send(A, &[sync, create(2, "/a", b""), get(3, "/a")]);
+    bench.store();
+    assert_eq!(bench.answers(A), [1, 2, 3]);
+}
+
+#[test]
+fn reads_that_wait_for_a_slow_reader_are_answered_before_the_write_after_them() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(A, &[create(1, "/a", &[b'x'; 900_000])]);
+    bench.store();
+    bench.send(
+        A,
+        &[
+            create(2, "/b", b""),
+            get(3, "/a"),
+            get(4, "/a"),
+            get(5, "/a"),
+            set(6, "/a"),
+            get(7, "/a"),
+        ],
+    );
+    bench.store();
+    let mut frames = Vec::new();
+    loop {
+        match bench.frames(A) {
+            none if none.is_empty() => break,
+            some => frames.extend(some),
+        }
+    }
+    let xids: Vec<_> = frames.iter().map(|frame| frame[3]).collect();
+    assert_eq!(xids, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(
+        data(&frames[4]).len(),
+        900_000,
+        "a read sees nothing of a later write"
+    );
+    assert_eq!(data(&frames[6]), b"new");
+}
+
+#[test]
+fn reads_that_wait_for_a_slow_reader_go_on_when_it_has_read() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(A, &[create(1, "/a", &[b'x'; 900_000])]);
+    bench.store();
+    bench.send(
+        A,
+        &[
+            create(2, "/b", b""),
+            get(3, "/a"),
+            get(4, "/a"),
+            get(5, "/a"),
+        ],
+    );
+    bench.store();
+    assert_eq!(bench.answers(A), [1, 2, 3, 4]);
+    assert_eq!(bench.answers(A), [5]);
+}
+
+#[test]
+fn reads_that_wait_for_a_slow_reader_go_on_though_it_sends_something_too() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(A, &[create(1, "/a", &[b'x'; 900_000])]);
+    bench.store();
+    let reads = (3..6).map(|xid| get(xid, "/a"));
+    let frames: Vec<_> = core::iter::once(create(2, "/b", b""))
+        .chain(reads)
+        .collect();
+    bench.send(A, &frames);
+    bench.store();
+    let bytes = bench.received[&A].len();
+    bench.step([
+        Input::Link(A, LinkInput::Flushed(bytes)),
+        Input::Link(A, LinkInput::Received(Bytes::from_static(b"\0"))),
+    ]);
+    assert_eq!(bench.answers(A), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_session_with_more_ephemerals_than_a_record_can_list_is_closed_all_the_same() {
+    let mut bench = Bench::with_two_clients();
+    for xid in 1..=5 {
+        let path = format!("/{xid}{}", "x".repeat(500_000));
+        let anyone = vec![entry(31, "world", "anyone")];
+        bench.send(A, &[create_with(xid, &path, b"", anyone, 1)]);
+    }
+    bench.store();
+    assert_eq!(bench.server.tree().ephemeral_count(), 5);
+    assert_eq!(bench.frames(A).len(), 5);
+    bench.send(A, &[request(6, OpCode::CLOSE_SESSION, &())]);
+    bench.store();
+    assert_eq!(bench.server.tree().ephemeral_count(), 0);
+    assert!(bench.txns.last().unwrap().len() < 1 << 20);
+}
+
+#[test]
+fn an_acl_does_not_multiply_a_clients_identities_without_bound() {
+    let mut bench = Bench::with_two_clients();
+    for user in 0..100 {
+        bench.send(A, &[auth(&format!("{user}:password"))]);
+    }
+    assert_eq!(bench.frames(A).len(), 100);
+    let acl = (0..60_000).map(|perms| entry(perms, "auth", "")).collect();
+    bench.send(A, &[create_with(1, "/a", b"", acl, 0)]);
+    bench.store();
+    assert_eq!(bench.error(A), ErrorCode::INVALID_ACL.0);
+    let acl = (0..100).map(|perms| entry(perms, "auth", "")).collect();
+    bench.send(A, &[create_with(2, "/a", b"", acl, 0)]);
+    bench.store();
+    assert_eq!(bench.error(A), 0);
+}
+
+#[test]
+fn a_connection_with_too_many_identities_is_closed() {
+    let mut bench = Bench::with_two_clients();
+    for user in 0..1000 {
+        bench.send(A, &[auth(&format!("{user}:password"))]);
+    }
+    assert_eq!(bench.server.connection_count(), 1);
+    let frames = bench.frames(A);
+    assert!(frames.len() > 100);
+    let last = take::<ReplyHeader>(&mut &**frames.last().unwrap()).unwrap();
+    assert_eq!(last.error, ErrorCode::AUTH_FAILED.0);
+}
+
+#[test]
+fn a_server_alone_counts_on_after_two_to_the_32_transactions() {
+    let mut loader = Loader::new(0, true);
+    let header = TxnHeader {
+        client: SessionId::NONE,
+        cxid: Xid(0),
+        zxid: Zxid(0xffff_fffc),
+        time: UnixMillis(0),
+        op: OpCode::ERROR,
+    };
+    let mut txn = to_vec(&header);
+    append(&mut txn, &ErrorCode::NO_NODE);
+    loader.txn(&txn).unwrap();
+    let mut bench = Bench::over(loader);
+    bench.send(A, &[create(1, "/a", b""), create(2, "/b", b"")]);
+    bench.store();
+    assert_eq!(bench.answers(A), [1, 2]);
+    assert_eq!(bench.server.tree().last_zxid(), Zxid(0x1_0000_0000));
+}
+
+#[test]
+fn a_server_that_deleted_orphans_writes_a_snapshot_before_it_serves() {
+    let mut loader = Loader::new(0, true);
+    let header = TxnHeader {
+        client: SessionId(5),
+        cxid: Xid(1),
+        zxid: Zxid(1),
+        time: UnixMillis(0),
+        op: OpCode::CREATE,
+    };
+    let create = Txn::Create {
+        path: "/orphan".into(),
+        data: None,
+        acl: Vec::new(),
+        kind: CreateKind::Ephemeral,
+        parent_cversion: 1,
+    };
+    let mut txn = to_vec(&header);
+    append_body(&mut txn, &create);
+    loader.txn(&txn).unwrap();
+    let recovered = Recovered {
+        snapshot: true,
+        ..Recovered::default()
+    };
+    let mut server = Server::new(Config::default(), loader, recovered, 0, Now::default());
+    let mut outputs = Vec::new();
+    server.step(Now::default(), &mut Vec::new(), &mut outputs);
+    let begin = Output::Snapshot(SnapshotOp::Begin { zxid: Zxid(1) });
+    assert!(outputs.contains(&begin));
+    assert_eq!(server.tree().find("/orphan"), None);
+}
+
+#[test]
+fn a_client_that_asks_for_more_than_it_reads_is_closed() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(A, &[create(1, "/a", &[b'x'; 900_000])]);
+    bench.store();
+    assert_eq!(bench.frames(A).len(), 1);
+    let op = OpCode::MULTI_READ;
+    let mut reads = to_vec(&RequestHeader { xid: Xid(2), op });
+    for _ in 0..50 {
+        append(&mut reads, &(OpCode::GET_DATA, false, -1, "/a", false));
+    }
+    append(&mut reads, &MultiHeader::END);
+    let mut frames = vec![create(2, "/b", b"")];
+    frames.extend(core::iter::repeat_n(reads, 20));
+    frames.push(set(3, "/a"));
+    bench.send(A, &frames);
+    bench.store();
+    assert_eq!(bench.server.connection_count(), 1);
+    assert!(bench.received[&A].len() < 128 << 20);
+}
