@@ -27,6 +27,12 @@ impl Zxid {
             Some(Self(self.0 + 1))
         }
     }
+
+    /// The id of the first transaction of the next epoch.
+    #[must_use]
+    pub const fn first_of_next_epoch(self) -> Self {
+        Self((((self.0 >> 32) + 1) << 32) | 1)
+    }
 }
 
 impl fmt::Display for Zxid {
