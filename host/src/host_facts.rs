@@ -9,7 +9,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use zabra_core::server::HostFacts;
+use zabra_core::server::{HostFacts, civil_date};
 
 /// The release of ZooKeeper whose behaviour this server has. Clients parse it (kazoo, Curator).
 pub const ZOOKEEPER_VERSION: &str = "3.9.5";
@@ -217,31 +217,9 @@ fn date(time: SystemTime) -> String {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     let (days, in_day) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
+    let (year, month, day) = civil_date(i64::try_from(days).unwrap_or(i64::MAX));
     let (hour, minute) = (in_day / 3600, in_day % 3600 / 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
-}
-
-/// Year, month and day, so many days after 1970-01-01.
-///
-/// Source: Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`: years
-/// begin in March, so that the leap day is the last.
-const fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = era * 400 + year_of_era + (month <= 2) as u64;
-    (year, month, day)
 }
 
 #[cfg(test)]

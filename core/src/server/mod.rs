@@ -35,6 +35,7 @@ use crate::tree::{Loader, Tree};
 
 pub use auth::digest_id;
 pub use config::Config;
+pub use four_letter::civil_date;
 pub use io::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
 
 use conn::{Conn, Stage};

@@ -20,7 +20,7 @@ impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.at.0.div_euclid(1000) + i64::from(self.utc_offset_s);
         let (days, second) = (seconds.div_euclid(DAY_S), seconds.rem_euclid(DAY_S));
-        let (year, month, day) = civil(days);
+        let (year, month, day) = civil_date(days);
         // 1970 began on a Thursday.
         let weekday = name(&DAYS, (days + 4).rem_euclid(7));
         let month = name(&MONTHS, month - 1);
@@ -51,7 +51,8 @@ fn name(names: &[&'static str], index: i64) -> &'static str {
 ///
 /// Source: Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`: years
 /// begin in March, so that the leap day is the last.
-const fn civil(days: i64) -> (i64, i64, i64) {
+#[must_use]
+pub const fn civil_date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);

@@ -24,6 +24,8 @@ use super::conn::Stage;
 use super::{HostFacts, Output, Server};
 use crate::ids::LinkId;
 
+pub use date::civil_date;
+
 pub(super) use latency::Latencies;
 
 /// What is traced unless `stmk` says otherwise: requests, packets, sessions, warnings.
