@@ -101,7 +101,8 @@ fn open_files() -> u64 {
     u64::try_from(count.saturating_sub(1)).unwrap_or(0)
 }
 
-fn open_files_max() -> u64 {
+/// File descriptors that the process may have open, 0 if that is not known.
+pub(crate) fn open_files_max() -> u64 {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     parse_open_files_max(&limits)
 }

@@ -164,8 +164,12 @@ impl Link {
 }
 
 /// The task of one connection, from its opening until its socket is given back.
-pub(super) async fn serve(shared: Rc<Shared>, link: Rc<Link>, mut read: OwnedReadHalf) {
-    let _socket = SocketCount::new(Rc::clone(&shared));
+pub(super) async fn serve(
+    shared: Rc<Shared>,
+    link: Rc<Link>,
+    mut read: OwnedReadHalf,
+    _socket: SocketCount,
+) {
     loop {
         match link.phase.get() {
             Phase::Reading => {
@@ -258,11 +262,11 @@ async fn discard(shared: &Shared, read: &mut OwnedReadHalf) {
     }
 }
 
-/// Counts a socket for as long as its task lives.
-struct SocketCount(Rc<Shared>);
+/// Counts a socket from its opening for as long as its task lives.
+pub(super) struct SocketCount(Rc<Shared>);
 
 impl SocketCount {
-    fn new(shared: Rc<Shared>) -> Self {
+    pub(super) fn new(shared: Rc<Shared>) -> Self {
         shared.count_socket(1);
         Self(shared)
     }

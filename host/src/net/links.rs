@@ -15,7 +15,7 @@ use zabra_core::ids::LinkId;
 use zabra_core::link::{LinkInput, LinkOutput};
 
 use super::gauges::Gauges;
-use super::link::{Link, Phase, serve};
+use super::link::{Link, Phase, SocketCount, serve};
 
 /// The most that one connection brings in between two steps.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -89,7 +89,8 @@ impl Links {
         shared.count_links();
         shared.input(id, LinkInput::Opened { peer });
         // Dropping the handle detaches the task.
-        drop(spawn_local(serve(Rc::clone(shared), link, read)));
+        let socket = SocketCount::new(Rc::clone(shared));
+        drop(spawn_local(serve(Rc::clone(shared), link, read, socket)));
     }
 
     /// Whether the machine may still hear of `id`.

@@ -28,6 +28,9 @@ pub struct ListenOptions {
     pub backlog: Option<u32>,
     /// Whether the kernel probes idle connections (`zookeeper.clientTcpKeepAlive`).
     pub keep_alive: bool,
+    /// Connections that may be open at once, all listeners together; more are closed at once. `None` is no limit
+    /// but the system's, by which the files of the store may then fail to open.
+    pub sockets_max: Option<usize>,
 }
 
 /// Sockets that listen already, though nobody accepts on them yet.
@@ -141,6 +144,22 @@ async fn accept(
     let mut failures = 0_u64;
     loop {
         match listener.accept().await {
+            Ok((stream, peer))
+                if options
+                    .sockets_max
+                    .is_some_and(|most| links.sockets() >= most) =>
+            {
+                drop(stream);
+                failures += 1;
+                if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+                    warned = Some(Instant::now());
+                    let open = links.sockets();
+                    warn(format!(
+                        "connection from {peer} closed: {open} are open, more would leave the data \
+                         too few file descriptors; raise the limit (ulimit -n)"
+                    ));
+                }
+            }
             Ok((stream, peer)) => {
                 back_off = BACK_OFF_MIN;
                 // These fail only on a connection that is gone already; its task will notice.

@@ -26,6 +26,10 @@ use crate::logging::EventLog;
 use crate::net::{Gauges, ListenOptions, Listeners};
 use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report};
 
+/// File descriptors kept from clients: directories and their locks, two logs, a snapshot, the runtime's own, the
+/// listeners, the measuring of directories; and as many again.
+const DESCRIPTORS_RESERVED: usize = 48;
+
 /// Runs a server until `stop` is ready.
 ///
 /// `started` hears where it listens once it does; clients are answered from then on.
@@ -114,11 +118,19 @@ fn listen(config: &ServerConfig) -> Result<Listeners, Error> {
     let options = ListenOptions {
         backlog,
         keep_alive: config.tcp_keep_alive,
+        sockets_max: sockets_max(host_facts::open_files_max()),
     };
     Listeners::bind(&config.listen, options).map_err(|error| Error::Bind {
         address: error.addr,
         source: error.source,
     })
+}
+
+/// How many connections leave the store the descriptors that it needs: a log that cannot open its next file ends
+/// the server.
+fn sockets_max(open_files_max: u64) -> Option<usize> {
+    let most = usize::try_from(open_files_max).ok()?;
+    (most > 0).then(|| most.saturating_sub(DESCRIPTORS_RESERVED).max(1))
 }
 
 /// Reads what is there.
