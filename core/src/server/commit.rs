@@ -40,6 +40,7 @@ impl Server {
             let Some(proposal) = self.core.proposals.pop_front() else {
                 return;
             };
+            self.core.proposed_bytes -= proposal.txn.len();
             self.answer_earlier(&proposal);
             self.apply(&proposal);
         }

@@ -40,6 +40,9 @@ pub(super) enum Pending {
         frame: Bytes,
         after: Zxid,
         since: Instant,
+        /// Whether its answer may be long: what came after it is not looked at, for what waits before a
+        /// write of its own connection must be answered however slow the client is.
+        long: bool,
     },
     /// A write that was proposed.
     Write {
@@ -68,6 +71,8 @@ pub(super) struct Conn {
     pub(super) pending: VecDeque<Pending>,
     /// How many of `pending` are waiting.
     pub(super) waiting: usize,
+    /// How many of those may have long answers.
+    pub(super) waiting_long: usize,
     /// How many of `pending` are writes.
     pub(super) writes: usize,
     /// Frames that came and were not looked at.
@@ -149,6 +154,7 @@ impl Conn {
             ids: alloc::vec![address_id(peer.ip())],
             pending: VecDeque::new(),
             waiting: 0,
+            waiting_long: 0,
             writes: 0,
             input: Bytes::new(),
             partial: Vec::new(),

@@ -46,16 +46,27 @@ use session::Tracker;
 /// Bytes for one connection that is not read above which its requests wait.
 const OUT_BYTES_HIGH: usize = 1 << 20;
 /// Bytes that cannot wait, for one connection that is not read, above which it is closed.
-const OUT_BYTES_HARD: usize = 64 << 20;
+const OUT_BYTES_HARD: usize = 16 << 20;
 /// Requests of one connection in flight above which it is not read.
 const PENDING_MAX: usize = 4096;
 /// Reads of one connection that wait for its writes, likewise: their answers may have to be held in memory at
-/// once, a megabyte each and more.
+/// once.
 const WAITING_MAX: usize = 32;
+/// Bytes of a read that waits, or of the data it asks for, from which on nothing behind it is looked at: such
+/// answers are given one by one, as their client takes them.
+const LONG_BYTES: usize = 64 << 10;
 /// Bytes of the identities of one connection: some hundred of the usual length.
 ///
 /// Anybody can claim any number, each is kept, and an ACL is compared with all of them.
 const IDENTITY_BYTES_MAX: usize = 8192;
+/// Bytes of transactions that the store has not confirmed above which connections with requests in flight wait;
+/// several times what a disk takes between two syncs.
+const PROPOSED_BYTES_HIGH: usize = 64 << 20;
+/// Bytes of them above which every connection waits: whoever comes and goes has no requests in flight.
+const PROPOSED_BYTES_HARD: usize = 256 << 20;
+/// The longest answer to a multi of reads, in longest frames that a client may send. ZooKeeper knows no limit, but
+/// its clients by default take none longer than one.
+const MULTI_READ_FRAMES_MAX: usize = 4;
 /// The longest first frame: a request for a session is 45 bytes.
 const HANDSHAKE_BYTES_MAX: u32 = 4096;
 
@@ -95,6 +106,8 @@ struct Core {
     overlay: Overlay,
     tracker: Tracker,
     proposals: VecDeque<Proposal>,
+    /// Bytes of their transactions.
+    proposed_bytes: usize,
     /// The last transaction proposed.
     proposed: Zxid,
     seq: Seq,
@@ -221,6 +234,7 @@ impl Server {
             overlay,
             tracker,
             proposals: VecDeque::new(),
+            proposed_bytes: 0,
             seq: Seq(0),
             stored: Seq(0),
             outstanding: 0,

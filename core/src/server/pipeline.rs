@@ -11,20 +11,22 @@ use super::conn::{Conn, Cut, Pending, Stage};
 use super::prep::{Prep, Refusal};
 use super::read::Reads;
 use super::{
-    Core, IDENTITY_BYTES_MAX, OUT_BYTES_HARD, OUT_BYTES_HIGH, Output, PENDING_MAX, Server, StoreOp,
-    WAITING_MAX,
+    Core, IDENTITY_BYTES_MAX, LONG_BYTES, OUT_BYTES_HARD, OUT_BYTES_HIGH, Output, PENDING_MAX,
+    PROPOSED_BYTES_HARD, PROPOSED_BYTES_HIGH, Server, StoreOp, WAITING_MAX,
 };
 use crate::error::ErrorCode;
 use crate::ids::{LinkId, Seq, SessionId, Xid, Zxid};
 use crate::jute::{self, take};
 use crate::link::LinkOutput;
-use crate::wire::client::{AuthPacket, OpCode, RequestHeader};
+use crate::wire::client::{AuthPacket, OpCode, ReadRequest, RequestHeader};
 use crate::wire::txn::{self, DIGEST_VERSION, Txn, TxnDigest, TxnHeader};
 
 /// What became of a frame.
 enum Handled {
     /// The next may be looked at.
     Go,
+    /// The next may be looked at, but others first.
+    GoLater,
     /// The connection ends, for this reason.
     Refuse(&'static str),
 }
@@ -48,6 +50,10 @@ impl Server {
             match conn.cut(self.core.config.frame_bytes_max) {
                 Cut::Frame(frame) => match self.core.request(conn, link, frame) {
                     Handled::Go => {}
+                    Handled::GoLater => {
+                        self.ready.insert(link);
+                        break;
+                    }
                     Handled::Refuse(reason) => return self.refuse(link, reason.into()),
                 },
                 Cut::More => break,
@@ -90,7 +96,7 @@ impl Server {
             self.core.syncs.pop_first();
             self.ready.insert(link);
         }
-        if self.core.outstanding <= self.core.config.outstanding_max as usize {
+        if !self.core.is_busy() {
             self.ready.append(&mut self.throttled);
         }
         for link in core::mem::take(&mut self.ready) {
@@ -117,12 +123,20 @@ impl Core {
         let own = matches!(conn.stage, Stage::Opening | Stage::Closing)
             || conn.held_out() >= OUT_BYTES_HIGH
             || conn.pending.len() >= PENDING_MAX
-            || conn.waiting >= WAITING_MAX;
+            || conn.waiting >= WAITING_MAX
+            || conn.waiting_long > 0;
         if own {
             return Some(Hold::Own);
         }
-        let busy = self.outstanding > self.config.outstanding_max as usize;
-        (busy && !conn.pending.is_empty()).then_some(Hold::Global)
+        let global = (self.is_busy() && !conn.pending.is_empty())
+            || self.proposed_bytes > PROPOSED_BYTES_HARD;
+        global.then_some(Hold::Global)
+    }
+
+    /// Whether there is so much in flight that whoever has a part of it must wait.
+    const fn is_busy(&self) -> bool {
+        self.outstanding > self.config.outstanding_max as usize
+            || self.proposed_bytes > PROPOSED_BYTES_HIGH
     }
 
     fn request(&mut self, conn: &mut Conn, link: LinkId, frame: Bytes) -> Handled {
@@ -196,8 +210,13 @@ impl Core {
                 if conn.pending.is_empty() && after <= self.tree.last_zxid() {
                     self.read(conn, link, xid, op, body);
                     self.took(conn, xid, op, self.now.instant, Kind::Read);
+                    if op == OpCode::GET_ALL_CHILDREN_NUMBER {
+                        // It walks a tree that may be large, for a request of a few bytes.
+                        return Handled::GoLater;
+                    }
                 } else {
                     let since = self.now.instant;
+                    let long = self.has_long_answer(op, body, frame.len());
                     // Kept by itself: the frame may be a small part of what arrived with it.
                     let frame = Bytes::copy_from_slice(&frame);
                     self.push(
@@ -206,6 +225,7 @@ impl Core {
                             frame,
                             after,
                             since,
+                            long,
                         },
                     );
                     if after > Zxid::ZERO {
@@ -238,7 +258,10 @@ impl Core {
     fn push(&mut self, conn: &mut Conn, pending: Pending) {
         match pending {
             Pending::Refused { .. } => {}
-            Pending::Waiting { .. } => conn.waiting += 1,
+            Pending::Waiting { long, .. } => {
+                conn.waiting += 1;
+                conn.waiting_long += usize::from(long);
+            }
             Pending::Write { .. } => conn.writes += 1,
         }
         conn.pending.push_back(pending);
@@ -250,7 +273,10 @@ impl Core {
         let pending = conn.pending.pop_front()?;
         match pending {
             Pending::Refused { .. } => {}
-            Pending::Waiting { .. } => conn.waiting -= 1,
+            Pending::Waiting { long, .. } => {
+                conn.waiting -= 1;
+                conn.waiting_long -= usize::from(long);
+            }
             Pending::Write { .. } => conn.writes -= 1,
         }
         self.outstanding -= 1;
@@ -422,11 +448,32 @@ impl Core {
                 txn: txn.clone(),
             },
         ));
+        self.proposed_bytes += txn.len();
         self.proposals.push_back(super::Proposal {
             seq: self.seq,
             txn,
             link,
         });
+    }
+
+    /// Whether what waits holds much memory, or its answer will.
+    fn has_long_answer(&self, op: OpCode, body: &[u8], frame_bytes: usize) -> bool {
+        let mut input = body;
+        match op {
+            OpCode::GET_ACL
+            | OpCode::GET_CHILDREN
+            | OpCode::GET_CHILDREN2
+            | OpCode::GET_EPHEMERALS
+            | OpCode::MULTI_READ
+            | OpCode::SET_WATCHES
+            | OpCode::SET_WATCHES2 => true,
+            OpCode::GET_DATA => take::<ReadRequest<'_>>(&mut input).is_ok_and(|request| {
+                let path = request.path.or_empty();
+                let node = self.overlay.find(&self.tree, path);
+                node.is_some_and(|node| node.data_length > LONG_BYTES)
+            }),
+            _ => frame_bytes > LONG_BYTES,
+        }
     }
 
     /// Answers requests of a connection whose turn has come.

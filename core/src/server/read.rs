@@ -209,6 +209,7 @@ impl Reads<'_> {
     fn multi_read(&self, conn: &mut Conn, xid: Xid, body: &[u8]) -> Answered {
         let mut input = body;
         let mut results = Vec::new();
+        let answer_bytes_max = self.config.frame_bytes_max as usize * super::MULTI_READ_FRAMES_MAX;
         loop {
             let header: MultiHeader = take(&mut input)?;
             if header.done {
@@ -219,7 +220,7 @@ impl Reads<'_> {
                 _ => return Err(ErrorCode::MARSHALLING_ERROR),
             };
             self.one_read(conn, header.op, &request, &mut results);
-            if results.len() > super::OUT_BYTES_HARD {
+            if results.len() > answer_bytes_max {
                 return Err(ErrorCode::MARSHALLING_ERROR);
             }
         }
