@@ -82,7 +82,7 @@ fn does_not_start(config: &Path, code: i32, words: &[&str]) {
         assert!(log.contains(word), "expected {word:?} in:\n{log}");
     }
     assert!(!log.contains("panicked"), "{log}");
-    assert!(log.lines().count() <= 3, "{log}");
+    assert!(log.lines().count() <= 4, "{log}");
 }
 
 fn write_config(home: &Path, lines: &[String]) -> PathBuf {

@@ -17,6 +17,7 @@ const LARGE: Cost = Cost {
 
 const SESSION_TIMEOUT_MS: i32 = 30_000;
 const MARSHALLING_ERROR: i32 = -5;
+const INVALID_ACL: i32 = -114;
 
 fn read_of(path: &str) -> Writer {
     let mut body = Writer::default();
@@ -118,6 +119,121 @@ fn reads_behind_a_write_are_answered_at_the_readers_pace() {
                 .unwrap_or_else(|error| panic!("no answer to {xid}: {error}"))
                 .expect("an answer");
             assert_eq!((reply.xid, reply.code), (xid, 0));
+        }
+    });
+}
+
+#[test]
+fn long_answers_that_wait_for_a_write_do_not_pile_up() {
+    beside_a_witness("long-answers", &[], &LARGE, |server| {
+        let mut writer = Client::open(server.address, SESSION_TIMEOUT_MS).unwrap();
+        let data = vec![7; 1_000_000];
+        writer
+            .create("/large", Some(&data), &Acl::open(), flags::PERSISTENT)
+            .unwrap();
+        let mut reads = Writer::default();
+        for _ in 0..60 {
+            reads.int(op::GET_DATA).byte(0).int(-1);
+            reads.text("/large").byte(0);
+        }
+        reads.int(op::ERROR).byte(1).int(-1);
+        let mut set = Writer::default();
+        set.text("/large").buffer(Some(&data)).int(-1);
+        // Two writes, and between them reads that must be answered before the second is.
+        let mut connection = Raw::open(server.address).unwrap();
+        let mut requests = request(0, op::SET_DATA, &set);
+        for xid in 1..=20 {
+            requests.extend(request(xid, op::MULTI_READ, &reads));
+        }
+        for xid in 21..=40 {
+            requests.extend(request(xid, op::GET_DATA, &read_of("/large")));
+        }
+        requests.extend(request(41, op::SET_DATA, &set));
+        connection.send(&requests).unwrap();
+        thread::sleep(Duration::from_millis(500));
+        for xid in 0..=41 {
+            let reply = connection.reply().unwrap().expect("an answer");
+            let code = if (1..=20).contains(&xid) {
+                // Sixty megabytes are no answer.
+                MARSHALLING_ERROR
+            } else {
+                0
+            };
+            assert_eq!((reply.xid, reply.code), (xid, code));
+        }
+    });
+}
+
+#[test]
+fn identities_and_what_auth_stands_for_are_bounded() {
+    beside_a_witness("identities", &[], &LARGE, |server| {
+        let auth = |user: &str| {
+            let mut body = Writer::default();
+            body.int(0).text("digest").buffer(Some(user.as_bytes()));
+            request(-4, op::AUTH, &body)
+        };
+        let mut connection = Raw::open(server.address).unwrap();
+        for number in 0..100 {
+            connection.send(&auth(&format!("user-{number}:p"))).unwrap();
+            let reply = connection.reply().unwrap().expect("an answer");
+            assert_eq!((reply.xid, reply.code), (-4, 0));
+        }
+        // Each entry would become a hundred.
+        let entries: Vec<Acl> = (0..40_000)
+            .map(|perms| Acl::new(perms, "auth", ""))
+            .collect();
+        let mut body = Writer::default();
+        body.text("/acl").buffer(None).acl(&entries).int(0);
+        connection.request(1, op::CREATE, &body).unwrap();
+        let reply = connection.reply().unwrap().expect("an answer");
+        assert_eq!((reply.xid, reply.code), (1, INVALID_ACL));
+        let mut body = Writer::default();
+        body.text("/acl").buffer(None);
+        body.acl(&[Acl::new(31, "auth", "")]).int(0);
+        connection.request(2, op::CREATE, &body).unwrap();
+        let reply = connection.reply().unwrap().expect("an answer");
+        assert_eq!((reply.xid, reply.code), (2, 0));
+        for long in ["u", "v", "w"] {
+            // The server may have closed it.
+            let _ = connection.send(&auth(&format!("{}:p", long.repeat(600_000))));
+        }
+        assert!(connection.is_closed_within(Duration::from_secs(10)));
+        server.wait_for_log("it claims more identities than anybody has");
+    });
+}
+
+#[test]
+fn whoever_asks_for_long_work_waits_for_others_in_between() {
+    beside_a_witness("long-work", &[], &LITTLE, |server| {
+        let mut client = Client::open(server.address, SESSION_TIMEOUT_MS).unwrap();
+        client
+            .create("/p", None, &Acl::open(), flags::PERSISTENT)
+            .unwrap();
+        for block in 0..10 {
+            let paths: Vec<String> = (0..1000)
+                .map(|number| format!("/p/{block}-{number}"))
+                .collect();
+            let parts: Vec<Op<'_>> = paths
+                .iter()
+                .map(|path| Op::Create {
+                    path,
+                    data: None,
+                    flags: flags::PERSISTENT,
+                })
+                .collect();
+            client.multi(&parts).unwrap();
+        }
+        let mut connection = Raw::open(server.address).unwrap();
+        let mut path = Writer::default();
+        path.text("/p");
+        let count = request(1, op::GET_ALL_CHILDREN_NUMBER, &path);
+        connection.send(&count.repeat(2000)).unwrap();
+        for _ in 0..2000 {
+            let reply = connection.reply().unwrap().expect("an answer");
+            assert_eq!(
+                (reply.code, Reader(&reply.body).int().unwrap()),
+                (0, 10_000)
+            );
         }
     });
 }

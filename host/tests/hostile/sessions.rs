@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::support::process::{Directory, Kind, Server};
 use crate::support::raw::{Raw, handshake};
 use crate::support::wire::{Acl, Client, Reader, flags, word};
+use crate::support::witness::Witness;
 use crate::{LITTLE, beside_a_witness};
 
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -153,6 +154,32 @@ fn a_session_moves_and_its_old_connection_ends() {
         let mut other = Client::open(server.address, SESSION_TIMEOUT_MS).unwrap();
         assert!(other.data(path, false).is_err(), "it went with its session");
     });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_leave_the_store_its_file_descriptors() {
+    let home = Directory::new("descriptors");
+    let options = [
+        "maxClientCnxns=0",
+        "snapCount=100",
+        "autopurge.snapRetainCount=3",
+        "autopurge.purgeInterval=1",
+    ];
+    let server = Server::start_with_files(home.path(), &options, 128);
+    let witness = Witness::start(server.address);
+    let held: Vec<Raw> = (0..200)
+        .filter_map(|_| Raw::connect(server.address).ok())
+        .collect();
+    server.wait_for_log("raise the limit (ulimit -n)");
+    // Snapshots and new logs come meanwhile.
+    thread::sleep(Duration::from_secs(2));
+    witness.conclude();
+    let log = server.log();
+    assert!(!log.contains("Too many open files"), "{log}");
+    assert!(!log.contains("snapshot failed"), "{log}");
+    drop(held);
+    server.stop();
 }
 
 #[test]

@@ -110,6 +110,29 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a standalone server on `home/data` with these lines added to its zoo.cfg, and waits until it serves.
     pub(crate) fn start(kind: Kind, home: &Path, options: &[&str]) -> Self {
+        Self::start_by(kind, home, options, |command| command)
+    }
+
+    /// The same, with at most so many files open.
+    #[cfg(unix)]
+    pub(crate) fn start_with_files(home: &Path, options: &[&str], open_files_max: u32) -> Self {
+        Self::start_by(Kind::Zabra, home, options, |command| {
+            let mut shell = Command::new("sh");
+            shell
+                .arg("-c")
+                .arg(format!("ulimit -n {open_files_max}; exec \"$0\" \"$@\""))
+                .arg(command.get_program())
+                .args(command.get_args());
+            shell
+        })
+    }
+
+    fn start_by(
+        kind: Kind,
+        home: &Path,
+        options: &[&str],
+        wrap: impl FnOnce(Command) -> Command,
+    ) -> Self {
         let address = free_address();
         let data = home.join("data");
         fs::create_dir_all(&data).unwrap();
@@ -129,8 +152,7 @@ impl Server {
         fs::write(&config, text).unwrap();
         let log = home.join(format!("{kind:?}-{}.log", address.port()));
         let output = File::create(&log).unwrap();
-        let process = kind
-            .command(&config)
+        let process = wrap(kind.command(&config))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

@@ -30,6 +30,7 @@ pub(crate) mod op {
     pub(crate) const MULTI_READ: i32 = 22;
     pub(crate) const AUTH: i32 = 100;
     pub(crate) const SET_WATCHES: i32 = 101;
+    pub(crate) const GET_ALL_CHILDREN_NUMBER: i32 = 104;
     pub(crate) const ADD_WATCH: i32 = 106;
     pub(crate) const ERROR: i32 = -1;
     pub(crate) const CLOSE: i32 = -11;
