@@ -114,3 +114,18 @@ fn orphans_go_with_orphans_below_them() {
     assert_eq!(orphans, ["/a/b/c", "/a/b", "/a"]);
     assert_eq!(tree.find("/a"), None);
 }
+
+#[test]
+fn a_list_that_seems_endless_is_not_read_anew_with_every_chunk() {
+    let mut file = HEADER.to_vec();
+    // One ACL, of 2^31 - 1 entries.
+    append(&mut file, &(0, 1, 1_i64, i32::MAX));
+    file.resize(2_000_000, 0);
+    let mut loader = Loader::new(0, true);
+    loader.snapshot_begin(Zxid(1));
+    // As many attempts as there are chunks would take minutes.
+    for chunk in file.chunks(16) {
+        loader.snapshot_chunk(chunk).unwrap();
+    }
+    assert_eq!(loader.snapshot_end(), Err(LoadError::Short));
+}

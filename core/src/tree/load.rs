@@ -83,6 +83,9 @@ pub struct Loader {
 struct File {
     zxid: Zxid,
     buffer: Vec<u8>,
+    /// With fewer bytes in `buffer` no item is looked for: one that is long, or damaged so that it seems to
+    /// be, would be read from its beginning with every chunk.
+    bytes_wanted: usize,
     adler: Adler32,
     part: Part,
     acls: BTreeMap<i64, AclId>,
@@ -123,6 +126,23 @@ impl Loader {
     pub fn finish(mut self) -> (Tree, Vec<Zxid>, Vec<String>) {
         let orphans = self.tree.remove_orphans();
         (self.tree, self.mismatches, orphans)
+    }
+
+    /// Reads every item that is all there.
+    fn items(&mut self) -> Result<(), LoadError> {
+        let mut buffer = core::mem::take(&mut self.file.buffer);
+        let mut input = buffer.as_slice();
+        if !matches!(self.file.part, Part::Tail) {
+            while !input.is_empty() && self.item(&mut input)? {}
+        }
+        let taken = buffer.len() - input.len();
+        self.file
+            .adler
+            .write(buffer.get(..taken).unwrap_or_default());
+        buffer.drain(..taken);
+        self.file.bytes_wanted = buffer.len() * 2;
+        self.file.buffer = buffer;
+        Ok(())
     }
 
     /// Reads one item from the front of the buffer; `false` if it is not all there.
@@ -278,23 +298,16 @@ impl Restore for Loader {
     }
 
     fn snapshot_chunk(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
-        let mut buffer = core::mem::take(&mut self.file.buffer);
         // Most chunks begin inside a record: only that record is moved.
-        buffer.extend_from_slice(bytes);
-        let mut input = buffer.as_slice();
-        if !matches!(self.file.part, Part::Tail) {
-            while !input.is_empty() && self.item(&mut input)? {}
+        self.file.buffer.extend_from_slice(bytes);
+        if self.file.buffer.len() < self.file.bytes_wanted {
+            return Ok(());
         }
-        let taken = buffer.len() - input.len();
-        self.file
-            .adler
-            .write(buffer.get(..taken).unwrap_or_default());
-        buffer.drain(..taken);
-        self.file.buffer = buffer;
-        Ok(())
+        self.items()
     }
 
     fn snapshot_end(&mut self) -> Result<(), LoadError> {
+        self.items()?;
         if !matches!(self.file.part, Part::Tail) {
             return Err(LoadError::Short);
         }
@@ -317,6 +330,7 @@ impl File {
         Self {
             zxid,
             buffer,
+            bytes_wanted: 0,
             adler,
             part: Part::Header,
             acls: BTreeMap::new(),
