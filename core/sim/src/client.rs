@@ -149,13 +149,10 @@ impl Client {
         }
         match rng.weighted(&plan.weights) {
             0 | 1 => create(rng),
-            2 => Op::Delete {
-                path: path(rng),
-                version: version(rng),
-            },
+            2 => delete(rng),
             3 | 4 => set_data(rng),
             5 => Op::SetAcl {
-                path: path(rng),
+                path: plain_path(rng),
                 acl: acl(rng),
                 version: version(rng),
             },
@@ -391,22 +388,28 @@ fn create(rng: &mut Rng) -> Op {
     }
 }
 
+fn delete(rng: &mut Rng) -> Op {
+    Op::Delete {
+        path: plain_path(rng),
+        version: version(rng),
+    }
+}
+
 fn set_data(rng: &mut Rng) -> Op {
     Op::SetData {
-        path: if rng.one_in(12) {
-            plain_odd(rng)
-        } else {
-            path(rng)
-        },
+        path: plain_path(rng),
         data: data(rng),
         version: version(rng),
     }
 }
 
-/// An odd path that is not a quota's, whose content is the server's.
-fn plain_odd(rng: &mut Rng) -> String {
+/// Sometimes an odd path, but no quota's, whose content is the server's.
+fn plain_path(rng: &mut Rng) -> String {
+    if !rng.one_in(12) {
+        return path(rng);
+    }
     match odd_path(rng) {
-        path if path.starts_with("/zookeeper/quota") => "/zookeeper".to_owned(),
+        path if path.starts_with("/zookeeper/quota/") => "/zookeeper/quota".to_owned(),
         path => path,
     }
 }
@@ -434,10 +437,7 @@ fn multi(rng: &mut Rng) -> Vec<Op> {
                 },
                 op => op,
             },
-            3 => Op::Delete {
-                path: path(rng),
-                version: version(rng),
-            },
+            3 => delete(rng),
             4 | 5 => set_data(rng),
             _ => Op::Check {
                 path: path(rng),

@@ -50,6 +50,8 @@ pub struct Connection {
     pub opened: u64,
     /// Why the server may close it, if it may.
     pub may_close: Option<&'static str>,
+    /// Whether the server must close it in the step in which it says so.
+    pub must_close: bool,
     /// Requests that are not answered, in order.
     pub pending: VecDeque<Pending>,
     /// When the server was given the last request that it has surely looked at.
@@ -68,7 +70,7 @@ pub struct Connection {
     pub heard: i64,
     /// Who it has been confirmed to be.
     pub identities: Rc<[Identity]>,
-    /// Who it had been confirmed to be when the step began.
+    /// Who it had been confirmed to be when a step began and all that was applied had been shown.
     pub identities_before: Rc<[Identity]>,
     /// Who it will be when all it has sent is processed.
     pub claimed: Rc<[Identity]>,
@@ -87,6 +89,7 @@ impl Connection {
             stage,
             opened,
             may_close: None,
+            must_close: false,
             pending: VecDeque::new(),
             looked_at: opened,
             delivered: 0,
@@ -295,6 +298,7 @@ impl Connection {
             let is_known = scheme == "digest" || scheme == "ip";
             if !is_known {
                 self.may_close = Some("authentication failed");
+                self.must_close = true;
                 return Ok(Outcome::error(-115));
             }
             self.identities = with_auth(&self.identities, scheme, auth);
@@ -305,6 +309,7 @@ impl Connection {
                 RawExpect::Marshalling => -5,
                 RawExpect::Unimplemented => {
                     self.may_close = Some("unknown operation");
+                    self.must_close = true;
                     -6
                 }
             }));

@@ -189,8 +189,12 @@ impl Oracle {
         self.ending.clear();
         self.touched_before.clear();
         self.served_before_step = self.is_serving;
+        let stored = self.versions.stored;
         for connection in self.connections.values_mut() {
-            connection.identities_before = Rc::clone(&connection.identities);
+            // What was applied and shown to nobody yet was judged by who it was then.
+            if connection.heard >= stored {
+                connection.identities_before = Rc::clone(&connection.identities);
+            }
         }
     }
 
@@ -571,6 +575,7 @@ impl Oracle {
                 "session_refused"
             });
             connection.may_close = Some("its session was refused");
+            connection.must_close = true;
             return Ok(());
         }
         ensure(
@@ -745,6 +750,11 @@ impl Oracle {
     pub fn step_ended(&mut self, now: u64) -> Result<(), Violation> {
         let shown = self.versions.shown;
         for (link, connection) in &mut self.connections {
+            ensure(
+                !connection.must_close,
+                "a connection that is over is closed",
+                || format!("link {link} stays: {:?}", connection.may_close),
+            )?;
             if matches!(connection.stage, Stage::Open(_)) {
                 connection
                     .hear_up_to(shown, &self.versions, &mut self.marks)

@@ -1,0 +1,14 @@
+//! What clients meet: whole servers, whose store and clients do only what a test says.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops where its expectation fails"
+)]
+
+mod bench;
+mod limits;
+mod reaping;
+mod sessions;
+mod slow;
+mod snapshots;
+mod writes;

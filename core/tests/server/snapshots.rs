@@ -1,0 +1,130 @@
+//! When snapshots are written.
+
+use zabra_core::ids::Zxid;
+use zabra_core::server::{Config, Input, Recovered, SnapshotOp};
+use zabra_core::tree::Loader;
+
+use crate::bench::{A, Bench, create};
+
+/// How many transactions come before the next snapshot begins.
+fn txns_before_next(bench: &mut Bench, data: &[u8]) -> usize {
+    bench.snapshot.clear();
+    let before = bench.txns.len();
+    while bench.snapshot.is_empty() {
+        let path = format!("/{}", bench.txns.len());
+        bench.send(A, &[create(1, &path, data)]);
+        bench.store();
+        assert!(bench.txns.len() < 1000, "no snapshot");
+    }
+    while bench.snapshot.last() != Some(&SnapshotOp::End) {
+        bench.step([]);
+    }
+    let zxid = bench.server.tree().last_zxid();
+    bench.step([Input::SnapshotStored { zxid }]);
+    bench.txns.len() - before
+}
+
+#[test]
+fn a_snapshot_begins_in_the_upper_half_of_so_many_transactions() {
+    let mut bench = Bench::with(Config {
+        snapshot_txns: 40,
+        ..Config::default()
+    });
+    let first = bench.txns.len() + txns_before_next(&mut bench, b"");
+    let mut counts: Vec<_> = (0..20).map(|_| txns_before_next(&mut bench, b"")).collect();
+    counts.push(first);
+    assert!(
+        counts.iter().all(|count| (20..=40).contains(count)),
+        "{counts:?}"
+    );
+    assert!(counts.iter().any(|count| *count != first), "{counts:?}");
+}
+
+#[test]
+fn a_snapshot_begins_in_the_upper_half_of_so_many_bytes_of_log() {
+    let mut bench = Bench::with(Config {
+        snapshot_log_bytes: 40_000,
+        ..Config::default()
+    });
+    txns_before_next(&mut bench, &[b'x'; 1000]);
+    for _ in 0..10 {
+        let count = txns_before_next(&mut bench, &[b'x'; 1000]);
+        assert!((17..=40).contains(&count), "{count}");
+    }
+}
+
+#[test]
+fn what_was_replayed_counts_towards_the_next_snapshot() {
+    let config = Config {
+        snapshot_txns: 40,
+        ..Config::default()
+    };
+    let recovered = Recovered {
+        snapshot: true,
+        txns: 40,
+        log_bytes: 0,
+    };
+    let mut bench = Bench::recovered(config, Loader::new(0, true), recovered);
+    bench.step([]);
+    let zxid = Zxid::ZERO;
+    assert_eq!(bench.snapshot.first(), Some(&SnapshotOp::Begin { zxid }));
+}
+
+#[test]
+fn a_snapshot_waits_for_the_disk() {
+    let mut bench = Bench::with(Config {
+        snapshot_txns: 40,
+        ..Config::default()
+    });
+    bench.snapshot.clear();
+    let mut xid = 0;
+    while bench.snapshot.is_empty() {
+        xid += 1;
+        bench.send(A, &[create(xid, &format!("/{xid}"), &[b'x'; 900_000])]);
+        bench.store();
+        bench.frames(A);
+    }
+    for _ in 0..1000 {
+        bench.step([]);
+    }
+    let bytes = |bench: &Bench| -> usize {
+        let chunks = bench.snapshot.iter().map(|op| match op {
+            SnapshotOp::Chunk(bytes) => bytes.len(),
+            SnapshotOp::Begin { .. } | SnapshotOp::End => 0,
+        });
+        chunks.sum()
+    };
+    let first = bytes(&bench);
+    assert!((4 << 20..6 << 20).contains(&first), "{first}");
+    bench.step([Input::SnapshotWritten(first)]);
+    assert!(bytes(&bench) > first);
+}
+
+#[test]
+fn the_first_snapshot_is_tried_again_after_a_moment_any_other_when_it_is_due_again() {
+    let config = Config {
+        snapshot_txns: 40,
+        ..Config::default()
+    };
+    let recovered = Recovered::default();
+    let mut bench = Bench::recovered(config, Loader::new(0, true), recovered);
+    bench.step([]);
+    let zxid = Zxid::ZERO;
+    let begins = |bench: &Bench| {
+        let begin = |op: &&SnapshotOp| matches!(op, SnapshotOp::Begin { .. });
+        bench.snapshot.iter().filter(begin).count()
+    };
+    bench.step([Input::SnapshotFailed { zxid }]);
+    bench.wait_ms(999);
+    assert_eq!(begins(&bench), 1);
+    bench.wait_ms(1);
+    assert_eq!(begins(&bench), 2);
+    bench.step([Input::SnapshotStored { zxid }]);
+    let mut bench = bench.joined();
+    let count = txns_before_next(&mut bench, b"");
+    assert!((18..=38).contains(&count), "{count}");
+    bench.step([Input::SnapshotFailed { zxid }]);
+    bench.snapshot.clear();
+    bench.wait_ms(5000);
+    assert_eq!(begins(&bench), 0);
+}
