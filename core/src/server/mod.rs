@@ -214,7 +214,7 @@ impl Server {
         for (session, timeout) in tree.sessions() {
             tracker.add(session, u32::try_from(timeout).unwrap_or(0), now.instant);
         }
-        let overlay = Overlay::new(&tree, config.tree_digest);
+        let overlay = Overlay::new(&tree, config.tree_digest, entropy);
         let snapshots = snapshots::Schedule::new(&config, &recovered, entropy);
         let scan = now.instant.plus_ms(u64::from(config.container_check_ms));
         let mut stats = Stats {
@@ -230,7 +230,7 @@ impl Server {
             serving: recovered.snapshot,
             config,
             tree,
-            watches: Watches::default(),
+            watches: Watches::with_seed(entropy),
             overlay,
             tracker,
             proposals: VecDeque::new(),

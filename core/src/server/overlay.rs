@@ -50,10 +50,11 @@ pub(super) struct View {
 }
 
 impl Overlay {
-    /// No changes over this tree; `digests` says whether digests are kept at all.
-    pub(super) fn new(tree: &Tree, digests: bool) -> Self {
+    /// No changes over this tree; `digests` says whether digests are kept at all. `seed` is as in
+    /// [`Tree::new`].
+    pub(super) fn new(tree: &Tree, digests: bool, seed: u64) -> Self {
         Self {
-            records: HashMap::default(),
+            records: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
             changed: VecDeque::new(),
             undo: Vec::new(),
             digest: tree.digest(),

@@ -74,6 +74,19 @@ struct OneTable {
 }
 
 impl Watches {
+    /// No watches. `seed` keeps others from guessing which paths collide; it never shows.
+    #[must_use]
+    pub fn with_seed(seed: u64) -> Self {
+        let table = || OneTable {
+            by_path: HashMap::with_hasher(Hasher::with_seed(seed)),
+            ..OneTable::default()
+        };
+        Self {
+            data: table(),
+            child: table(),
+        }
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -215,11 +228,7 @@ impl OneTable {
 
     fn fire(&mut self, path: &str, event: EventType) -> Vec<LinkId> {
         let mut told: BTreeSet<LinkId> = BTreeSet::new();
-        let mut once = Vec::new();
         for &(link, modes) in self.by_path.get(path).into_iter().flatten() {
-            if modes.has(Mode::Standard) {
-                once.push(link);
-            }
             // A recursive watch never hears of children changing: each child tells for itself.
             let only_recursive = modes == Modes::only(Mode::Recursive);
             if !(only_recursive && event == EventType::CHILDREN_CHANGED) {
@@ -240,10 +249,33 @@ impl OneTable {
                 }
             }
         }
-        for link in once {
-            self.remove(path, link, Modes::only(Mode::Standard));
-        }
+        self.spend(path);
         told.into_iter().collect()
+    }
+
+    /// Takes the standard watches of a path away, in one pass: there may be as many as clients.
+    fn spend(&mut self, path: &str) {
+        let Some(watchers) = self.by_path.get_mut(path) else {
+            return;
+        };
+        watchers.retain_mut(|(link, modes)| {
+            if modes.has(Mode::Standard) {
+                modes.0 &= !Modes::only(Mode::Standard).0;
+                self.count -= 1;
+            }
+            if modes.0 == 0
+                && let Some(paths) = self.by_link.get_mut(link)
+            {
+                paths.remove(path);
+                if paths.is_empty() {
+                    self.by_link.remove(link);
+                }
+            }
+            modes.0 != 0
+        });
+        if watchers.is_empty() {
+            self.by_path.remove(path);
+        }
     }
 }
 
