@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// A transaction id: the epoch in the high 32 bits, a counter in the low 32.
 ///
-/// Signed as on ZooKeeper's wire; ids handed out are never negative. Zero is "before any transaction".
+/// Signed as on ZooKeeper's wire; ids handed out are never negative. Zero is "before any
+/// transaction".
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -1,8 +1,8 @@
 //! Zabra's core: what Apache ZooKeeper's server does, as a deterministic state machine.
 //!
 //! Nothing here opens a socket, reads a clock, starts a thread or iterates a randomly ordered map:
-//! a driver (the tokio host, the simulator, a WebAssembly host) hands in bytes and time, and performs
-//! what [`Machine::step`] asks for. The same inputs give the same outputs, byte for byte.
+//! a driver (the tokio host, the simulator, a WebAssembly host) hands in bytes and time, and
+//! performs what [`Machine::step`] asks for. The same inputs give the same outputs, byte for byte.
 //!
 //! Start reading at [`server`], the machine.
 #![no_std]

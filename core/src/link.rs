@@ -33,7 +33,7 @@ pub enum LinkOutput {
     Pause,
     /// Read from this connection again.
     Resume,
-    /// Send what is still to be sent (bounded by the driver in time), then close. Nothing of this link is
-    /// reported any more.
+    /// Send what is still to be sent (bounded by the driver in time), then close. Nothing of this
+    /// link is reported any more.
     Close,
 }

@@ -1,5 +1,5 @@
-//! Whatever was acknowledged is there after the server was killed, and a server that is asked to stop loses nothing
-//! and is quick.
+//! Whatever was acknowledged is there after the server was killed, and a server that is asked to
+//! stop loses nothing and is quick.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that panics has failed, which is what is wanted"

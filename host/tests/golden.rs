@@ -137,7 +137,8 @@ fn zookeepers_data_is_read_with_the_digests_it_recorded() {
 fn every_snapshot_with_its_log_leads_to_the_same_tree() {
     for &(case, ..) in CASES {
         let copy = Copy::of(case);
-        // A server of an ensemble writes its configuration's znode anew at each start, by no transaction.
+        // A server of an ensemble writes its configuration's znode anew at each start, by no
+        // transaction.
         let replicated = |tree: &Tree| {
             let mut lines = dump(tree);
             lines.retain(|line| !line.starts_with("/zookeeper/config "));

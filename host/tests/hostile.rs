@@ -1,6 +1,6 @@
-//! Clients that are broken or mean harm, over real sockets: each is answered with ZooKeeper's error or closed with a
-//! line in the log that says why, the server's memory stays within bounds, and a session beside them fares as if
-//! they were not there.
+//! Clients that are broken or mean harm, over real sockets: each is answered with ZooKeeper's error
+//! or closed with a line in the log that says why, the server's memory stays within bounds, and a
+//! session beside them fares as if they were not there.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that panics has failed, which is what is wanted"

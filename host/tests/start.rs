@@ -1,5 +1,5 @@
-//! What a server says when it starts, and when it cannot: what is wrong, where, and what to do; and that it then has
-//! changed nothing.
+//! What a server says when it starts, and when it cannot: what is wrong, where, and what to do; and
+//! that it then has changed nothing.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that panics has failed, which is what is wanted"
@@ -73,7 +73,8 @@ fn end(mut process: Child) -> (Option<i32>, String) {
     (status.code(), log)
 }
 
-/// A server with this configuration does not start, with this code and all of these words in its log.
+/// A server with this configuration does not start, with this code and all of these words in its
+/// log.
 fn does_not_start(config: &Path, code: i32, words: &[&str]) {
     let config = config.to_str().unwrap();
     let (found, log) = end(zabra(&["--config", config]).spawn().unwrap());
@@ -223,8 +224,8 @@ fn logs_and_snapshots_in_each_others_directories() {
             ],
         );
         if logs.ends_with("other") {
-            // Snapshots are there, but not their logs; and with all in one place, logs are where snapshots
-            // belong.
+            // Snapshots are there, but not their logs; and with all in one place, logs are where
+            // snapshots belong.
             let both = home.path().join("both");
             support::process::copy_directory(data, &both);
             support::process::copy_directory(&home.path().join("logs"), &both);
@@ -366,7 +367,8 @@ fn a_configuration_with_mistakes() {
     assert!(!data.exists(), "nothing is created");
 }
 
-/// Starts it on any port, waits for its last line about the start, interrupts it, and returns its log.
+/// Starts it on any port, waits for its last line about the start, interrupts it, and returns its
+/// log.
 fn start_and_interrupt(home: &Path, arguments: &[&str]) -> String {
     let data = home.join("data");
     let mut process = zabra(&["--client-port", "0", "--data-dir", data.to_str().unwrap()])

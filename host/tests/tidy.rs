@@ -1,5 +1,5 @@
-//! What a reader of the code would be hurt by if it were not so: ARCHITECTURE.md's import rules, where what may
-//! appear, and files nobody uses.
+//! What a reader of the code would be hurt by if it were not so: ARCHITECTURE.md's import rules,
+//! where what may appear, and files nobody uses.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::collections::BTreeSet;
@@ -155,7 +155,8 @@ fn crates_and_words_stay_where_they_belong() {
             "std::time::",
             &["host/src/", "core/sim/src/main.rs", "xtask/"],
         ),
-        // The generator must not share the codec that it measures, the simulator not the one that it judges.
+        // The generator must not share the codec that it measures, the simulator not the one that
+        // it judges.
         (
             "_be_bytes",
             &[

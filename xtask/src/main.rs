@@ -1,4 +1,5 @@
-//! Build and test automation: `cargo xtask <step>`. What `.ci/run` calls and people call are the same steps.
+//! Build and test automation: `cargo xtask <step>`. What `.ci/run` calls and people call are the
+//! same steps.
 //!
 //! Start reading at [`STEPS`].
 
@@ -18,7 +19,8 @@ use crate::workspace::Workspace;
 /// What one step gives: done, skipped with a reason, or what went wrong.
 type Result = core::result::Result<Outcome, String>;
 
-/// A step that runs alone as `cargo xtask <name>` and, in this order, as part of `cargo xtask test`.
+/// A step that runs alone as `cargo xtask <name>` and, in this order, as part of `cargo xtask
+/// test`.
 struct Step {
     name: &'static str,
     about: &'static str,
@@ -135,7 +137,8 @@ fn dispatch(name: &str, flags: &[String]) -> core::result::Result<ExitCode, Stri
     }
 }
 
-/// Every step in order. A failed step does not keep the later ones from being tried: one run shows all.
+/// Every step in order. A failed step does not keep the later ones from being tried: one run shows
+/// all.
 fn test(workspace: &Workspace) -> ExitCode {
     let mut report = Report::new(workspace);
     for step in STEPS.iter().filter(|step| step.quick || !workspace.quick) {

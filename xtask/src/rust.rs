@@ -1,5 +1,6 @@
-//! The steps that need nothing but cargo. All of them take the whole workspace with its one set of features:
-//! asking for single packages would unify features differently and build dependencies again.
+//! The steps that need nothing but cargo. All of them take the whole workspace with its one set of
+//! features: asking for single packages would unify features differently and build dependencies
+//! again.
 
 use std::process::Command;
 

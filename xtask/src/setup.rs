@@ -1,5 +1,5 @@
-//! Installs what the tests need and a fresh machine lacks. Nothing here fails: a step whose peer is still
-//! missing says so itself.
+//! Installs what the tests need and a fresh machine lacks. Nothing here fails: a step whose peer is
+//! still missing says so itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,8 @@ use crate::workspace::{Workspace, ask, run};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const PACKAGE: &str = "zabra-core";
-/// Debian's packages rustc-web, cargo-web and rust-web-src: a toolchain and the sources of core and alloc.
+/// Debian's packages rustc-web, cargo-web and rust-web-src: a toolchain and the sources of core and
+/// alloc.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/core";

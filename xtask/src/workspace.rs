@@ -48,7 +48,8 @@ impl Workspace {
         Ok(workspace)
     }
 
-    /// The server that the peers talk to. The quick loop takes the one that `cargo test` has built anyway.
+    /// The server that the peers talk to. The quick loop takes the one that `cargo test` has built
+    /// anyway.
     pub(crate) fn server(&self) -> PathBuf {
         self.target
             .join(if self.quick { "debug" } else { "release" })
@@ -69,7 +70,8 @@ impl Workspace {
     pub(crate) fn cargo<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(arguments).current_dir(&self.root);
-        // What `cargo run` adds for us is not what it would see from a shell, and may cause rebuilds.
+        // What `cargo run` adds for us is not what it would see from a shell, and may cause
+        // rebuilds.
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
@@ -81,7 +83,8 @@ impl Workspace {
     }
 }
 
-/// Two levels above our own binary: right with `CARGO_TARGET_DIR`, with a configured one, and without.
+/// Two levels above our own binary: right with `CARGO_TARGET_DIR`, with a configured one, and
+/// without.
 fn target_directory(root: &Path) -> PathBuf {
     let binary = env::current_exe().ok();
     let target = binary

@@ -1,6 +1,7 @@
 //! What simulated clients ask for.
 //!
-//! Few paths and few names, so that clients meet; a good part of what they ask is wrong in some way.
+//! Few paths and few names, so that clients meet; a good part of what they ask is wrong in some
+//! way.
 
 use std::rc::Rc;
 
@@ -469,8 +470,8 @@ fn multi_read(rng: &mut Rng) -> Vec<Op> {
 
 /// The administrator's steps to a quota, in any order: many of them fail.
 ///
-/// Limits and stats come and go together, so that the stats are always up to date: whether they are counted
-/// anew at a start would show otherwise, and that depends on which snapshot is read.
+/// Limits and stats come and go together, so that the stats are always up to date: whether they are
+/// counted anew at a start would show otherwise, and that depends on which snapshot is read.
 fn quota(rng: &mut Rng) -> Op {
     let quotas = [
         (

@@ -108,8 +108,8 @@ impl SimDisk {
         self.0.borrow().operations
     }
 
-    /// The process is dead. The system lives, and with it all that was written; none of it is more durable
-    /// than before.
+    /// The process is dead. The system lives, and with it all that was written; none of it is more
+    /// durable than before.
     pub fn kill(&self) {
         self.0.borrow_mut().fuse = None;
     }

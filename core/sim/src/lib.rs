@@ -1,7 +1,7 @@
 //! Deterministic simulator of the core.
 //!
-//! One server with its store, many clients, faults; every decision follows from a seed. What the server
-//! does is judged by the [`oracle`], which knows from the [`model`] what it should do.
+//! One server with its store, many clients, faults; every decision follows from a seed. What the
+//! server does is judged by the [`oracle`], which knows from the [`model`] what it should do.
 #![expect(
     clippy::wildcard_enum_match_arm,
     reason = "what a check does not name is no business of it"

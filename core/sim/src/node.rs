@@ -54,7 +54,8 @@ impl Node {
         }
     }
 
-    /// Performs some operations on the log and syncs it: what is durable then, or `None` if the process died.
+    /// Performs some operations on the log and syncs it: what is durable then, or `None` if the
+    /// process died.
     pub fn run_log(&mut self, count: usize) -> Option<Seq> {
         let mut upto = None;
         for _ in 0..count {

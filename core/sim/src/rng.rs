@@ -1,7 +1,7 @@
 //! Keyed randomness: every decision is a function of the seed, a stream and a counter.
 //!
-//! Nothing draws from a generator that others share, so leaving out one operation or fault of a plan
-//! leaves all other decisions as they were. That is what makes a failing seed shrink.
+//! Nothing draws from a generator that others share, so leaving out one operation or fault of a
+//! plan leaves all other decisions as they were. That is what makes a failing seed shrink.
 
 /// What a stream of decisions is about. The discriminants are part of the meaning of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Makes a failing seed small: fewer faults, fewer clients, fewer acts, as long as the same thing fails.
+//! Makes a failing seed small: fewer faults, fewer clients, fewer acts, as long as the same thing
+//! fails.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! The client's side of the wire, written anew: it must not agree with the core by sharing its code.
+//! The client's side of the wire, written anew: it must not agree with the core by sharing its
+//! code.
 
 use std::rc::Rc;
 

@@ -260,7 +260,8 @@ impl World {
         self.ensure_quiet()
     }
 
-    /// Waits until nothing is under way; what the server does on its own may just have begun something.
+    /// Waits until nothing is under way; what the server does on its own may just have begun
+    /// something.
     fn ensure_quiet(&mut self) -> Result<(), Violation> {
         for _ in 0..50 {
             if self.oracle.ensure_quiet().is_ok() {

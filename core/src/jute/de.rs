@@ -149,8 +149,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         visitor.visit_newtype_struct(self)
     }
 
-    /// A null vector, or one with a count below -1, reads as an empty one (as in Java, where a loop over
-    /// it never runs).
+    /// A null vector, or one with a count below -1, reads as an empty one (as in Java, where a loop
+    /// over it never runs).
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let left = usize::try_from(self.i32()?).unwrap_or(0);
         visitor.visit_seq(Elements { reader: self, left })
@@ -220,7 +220,8 @@ impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
         seed.deserialize(&mut *self.reader).map(Some)
     }
 
-    /// Never more than the bytes that are left: a count is an attacker's word until its elements came.
+    /// Never more than the bytes that are left: a count is an attacker's word until its elements
+    /// came.
     fn size_hint(&self) -> Option<usize> {
         Some(self.left.min(self.reader.input.len() / 4))
     }

@@ -16,7 +16,8 @@ pub fn to_vec<T: Serialize + ?Sized>(record: &T) -> Vec<u8> {
 /// Encodes one record at the end of `out`.
 ///
 /// # Panics
-/// If the record's type has no Jute encoding (a map, a float): a mistake in this crate, not in data.
+/// If the record's type has no Jute encoding (a map, a float): a mistake in this crate, not in
+/// data.
 pub fn append<T: Serialize + ?Sized>(out: &mut Vec<u8>, record: &T) {
     record
         .serialize(Writer { out })

@@ -10,8 +10,8 @@ use serde::ser::{Serialize, Serializer};
 
 /// A string that borrows from its input where it can; `None` is Jute's null.
 ///
-/// Bytes that are not UTF-8 become U+FFFD, as in Java: a path with one is refused by its check, a name
-/// with one is simply not found.
+/// Bytes that are not UTF-8 become U+FFFD, as in Java: a path with one is refused by its check, a
+/// name with one is simply not found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text<'a>(pub Option<Cow<'a, str>>);
 

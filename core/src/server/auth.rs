@@ -1,6 +1,7 @@
 //! Who a connection is, and what that permits.
 //!
-//! Source: `ZooKeeperServer.checkACL`, `PrepRequestProcessor.fixupACL`, the providers in `server.auth`.
+//! Source: `ZooKeeperServer.checkACL`, `PrepRequestProcessor.fixupACL`, the providers in
+//! `server.auth`.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -179,13 +180,15 @@ pub(super) fn resolve(
     }
 }
 
-/// As Java's `split(":")` sees it, which drops empty parts at the end: `a:b` and `:b` are valid, `a:` not.
+/// As Java's `split(":")` sees it, which drops empty parts at the end: `a:b` and `:b` are valid,
+/// `a:` not.
 fn digest_is_valid(id: &str) -> bool {
     let trimmed = id.trim_end_matches(':');
     trimmed.split(':').count() == 2
 }
 
-/// Hides the password hashes of a list from somebody who may not administer the znode. Source: CVE-2019-0201.
+/// Hides the password hashes of a list from somebody who may not administer the znode. Source:
+/// CVE-2019-0201.
 pub(super) fn masked(acl: &[Acl]) -> Vec<Acl> {
     let mask = |entry: &Acl| {
         let mut entry = entry.clone();

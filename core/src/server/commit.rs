@@ -46,7 +46,8 @@ impl Server {
         }
     }
 
-    /// Answers what the same connection asked before: a session never reads what it wrote only later.
+    /// Answers what the same connection asked before: a session never reads what it wrote only
+    /// later.
     fn answer_earlier(&mut self, proposal: &Proposal) {
         if let Some(link) = proposal.link
             && let Some(conn) = self.conns.get_mut(&link)
@@ -225,13 +226,15 @@ fn append_result(out: &mut Vec<u8>, op: OpCode, applied: &Applied<'_>) {
     }
 }
 
-/// Source: `FinalRequestProcessor`, `MultiResponse`; ZOOKEEPER-4026 for the stat of a created znode.
+/// Source: `FinalRequestProcessor`, `MultiResponse`; ZOOKEEPER-4026 for the stat of a created
+/// znode.
 fn append_results(out: &mut Vec<u8>, results: &[(OpCode, Applied<'_>)]) {
     for (op, result) in results {
         match result {
             Applied::Failed(code) => jute::append(out, &(MultiHeader::failure(code.0), code)),
-            // libzookeeper takes a container's result for a plain create's whatever its header says, and
-            // would lose its place behind a stat; the others take both. So it gets the plain form.
+            // libzookeeper takes a container's result for a plain create's whatever its header
+            // says, and would lose its place behind a stat; the others take both. So it
+            // gets the plain form.
             Applied::Created { .. } if *op == OpCode::CREATE_CONTAINER => {
                 jute::append(out, &MultiHeader::result(OpCode::CREATE));
                 append_result(out, OpCode::CREATE, result);
@@ -288,7 +291,8 @@ impl Core {
         }
     }
 
-    /// Proposes the deletion of containers and TTL znodes that have outlived their use, at a bounded pace.
+    /// Proposes the deletion of containers and TTL znodes that have outlived their use, at a
+    /// bounded pace.
     ///
     /// Source: `ContainerManager`.
     pub(super) fn reap(&mut self) {

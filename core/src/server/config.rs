@@ -1,4 +1,5 @@
-//! What an operator decides about a server, in ZooKeeper's terms. The host parses `zoo.cfg` into this.
+//! What an operator decides about a server, in ZooKeeper's terms. The host parses `zoo.cfg` into
+//! this.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -23,7 +24,8 @@ pub struct Config {
     pub connections_max: u32,
     /// `globalOutstandingLimit`: requests in flight above which connections that have some wait.
     pub outstanding_max: u32,
-    /// `zookeeper.nio.sessionlessCnxnTimeout`: how long a connection may take to finish its handshake.
+    /// `zookeeper.nio.sessionlessCnxnTimeout`: how long a connection may take to finish its
+    /// handshake.
     pub handshake_timeout_ms: u32,
     /// The server's number; the top byte of the ids of its sessions. 1 when standalone.
     pub server_id: u8,
@@ -45,12 +47,13 @@ pub struct Config {
     pub snapshot_txns: u32,
     /// `snapSizeLimitInKb`, in bytes: log bytes between two snapshots, likewise; 0 is unlimited.
     pub snapshot_log_bytes: u64,
-    /// `znode.container.checkIntervalMs`: period of the search for containers and TTL znodes to delete.
+    /// `znode.container.checkIntervalMs`: period of the search for containers and TTL znodes to
+    /// delete.
     pub container_check_ms: u32,
     /// `znode.container.maxPerMinute`: how many of them are deleted in a minute, at most.
     pub container_deletes_per_minute_max: u32,
-    /// `znode.container.maxNeverUsedIntervalMs`: age at which a container that never had a child is
-    /// deleted; 0 is never.
+    /// `znode.container.maxNeverUsedIntervalMs`: age at which a container that never had a child
+    /// is deleted; 0 is never.
     pub container_never_used_ms_max: u64,
     /// What the words `conf` and `envi` print and only the host knows.
     pub host: HostConfig,

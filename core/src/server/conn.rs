@@ -34,14 +34,15 @@ pub(super) enum Stage {
 pub(super) enum Pending {
     /// A request that is refused, but not before its turn.
     Refused { xid: Xid, error: ErrorCode },
-    /// A request whose turn has not come: an earlier write of this session, or for a `sync` anybody's
-    /// write up to `after`, is not applied.
+    /// A request whose turn has not come: an earlier write of this session, or for a `sync`
+    /// anybody's write up to `after`, is not applied.
     Waiting {
         frame: Bytes,
         after: Zxid,
         since: Instant,
-        /// Whether its answer may be long: what came after it is not looked at, for what waits before a
-        /// write of its own connection must be answered however slow the client is.
+        /// Whether its answer may be long: what came after it is not looked at, for what waits
+        /// before a write of its own connection must be answered however slow the client
+        /// is.
         long: bool,
     },
     /// A write that was proposed.
@@ -196,8 +197,8 @@ impl Conn {
     /// Cuts the next frame.
     pub(super) fn cut(&mut self, bytes_max: u32) -> Cut {
         if !self.partial.is_empty() {
-            // Only when a frame is whole are the pieces made one: a long frame that comes byte by byte is
-            // not copied each time.
+            // Only when a frame is whole are the pieces made one: a long frame that comes byte by
+            // byte is not copied each time.
             match frame_length(&self.partial, bytes_max) {
                 Ok(Some(length)) if self.partial.len() >= length => self.gather(),
                 Ok(_) => return Cut::More,

@@ -39,8 +39,8 @@ pub enum Input {
 pub enum Output {
     /// Do something on a client's connection.
     Link(LinkId, LinkOutput),
-    /// Do something with the log. Operations are numbered from 1 without gaps, performed in order, and
-    /// reported by [`Input::Stored`] only once durable; many may share one fsync.
+    /// Do something with the log. Operations are numbered from 1 without gaps, performed in order,
+    /// and reported by [`Input::Stored`] only once durable; many may share one fsync.
     Store(Seq, StoreOp),
     /// Do something with the snapshot being written, in order; a lane of its own beside the log's.
     Snapshot(SnapshotOp),
@@ -57,7 +57,8 @@ pub enum StoreOp {
     Append {
         /// Its id, greater than that of every append before it.
         zxid: Zxid,
-        /// Header, body and digest as they also stand in a PROPOSAL; the store adds checksum and frame.
+        /// Header, body and digest as they also stand in a PROPOSAL; the store adds checksum and
+        /// frame.
         txn: Bytes,
     },
     /// Let the next append begin a new file.
@@ -93,7 +94,8 @@ pub struct HostFacts {
     pub memory_bytes: u64,
     /// Duration of the last fsyncs in milliseconds: count, sum, minimum, maximum.
     pub fsync_ms: Summary,
-    /// Local time as Java's `Date.toString` prints it is derived from this offset: seconds east of UTC.
+    /// Local time as Java's `Date.toString` prints it is derived from this offset: seconds east of
+    /// UTC.
     pub utc_offset_s: i32,
 }
 
@@ -141,7 +143,8 @@ pub enum Event {
     LinkRefused {
         /// Where its client is.
         peer: SocketAddr,
-        /// Why, as a clause for a log line: "frame length 2147483647 is over the limit of 1048575".
+        /// Why, as a clause for a log line: "frame length 2147483647 is over the limit of
+        /// 1048575".
         reason: String,
     },
     /// A session was opened.

@@ -1,8 +1,8 @@
 //! The server machine: connections, sessions and the request pipeline over the tree.
 //!
-//! A write passes nine stops (ARCHITECTURE.md): `conn.rs` cuts its frame, `pipeline.rs` keeps its session's
-//! order, `prep.rs` makes it a transaction, the driver's store makes that durable, `commit.rs` applies it
-//! and answers. Standalone, a transaction is committed when it is stored.
+//! A write passes nine stops (ARCHITECTURE.md): `conn.rs` cuts its frame, `pipeline.rs` keeps its
+//! session's order, `prep.rs` makes it a transaction, the driver's store makes that durable,
+//! `commit.rs` applies it and answers. Standalone, a transaction is committed when it is stored.
 //!
 //! Start reading at [`Server`].
 
@@ -49,23 +49,24 @@ const OUT_BYTES_HIGH: usize = 1 << 20;
 const OUT_BYTES_HARD: usize = 16 << 20;
 /// Requests of one connection in flight above which it is not read.
 const PENDING_MAX: usize = 4096;
-/// Reads of one connection that wait for its writes, likewise: their answers may have to be held in memory at
-/// once.
+/// Reads of one connection that wait for its writes, likewise: their answers may have to be held in
+/// memory at once.
 const WAITING_MAX: usize = 32;
-/// Bytes of a read that waits, or of the data it asks for, from which on nothing behind it is looked at: such
-/// answers are given one by one, as their client takes them.
+/// Bytes of a read that waits, or of the data it asks for, from which on nothing behind it is
+/// looked at: such answers are given one by one, as their client takes them.
 const LONG_BYTES: usize = 64 << 10;
 /// Bytes of the identities of one connection: some hundred of the usual length.
 ///
 /// Anybody can claim any number, each is kept, and an ACL is compared with all of them.
 const IDENTITY_BYTES_MAX: usize = 8192;
-/// Bytes of transactions that the store has not confirmed above which connections with requests in flight wait;
-/// several times what a disk takes between two syncs.
+/// Bytes of transactions that the store has not confirmed above which connections with requests in
+/// flight wait; several times what a disk takes between two syncs.
 const PROPOSED_BYTES_HIGH: usize = 64 << 20;
-/// Bytes of them above which every connection waits: whoever comes and goes has no requests in flight.
+/// Bytes of them above which every connection waits: whoever comes and goes has no requests in
+/// flight.
 const PROPOSED_BYTES_HARD: usize = 256 << 20;
-/// The longest answer to a multi of reads, in longest frames that a client may send. ZooKeeper knows no limit, but
-/// its clients by default take none longer than one.
+/// The longest answer to a multi of reads, in longest frames that a client may send. ZooKeeper
+/// knows no limit, but its clients by default take none longer than one.
 const MULTI_READ_FRAMES_MAX: usize = 4;
 /// The longest first frame: a request for a session is 45 bytes.
 const HANDSHAKE_BYTES_MAX: u32 = 4096;
@@ -73,8 +74,8 @@ const HANDSHAKE_BYTES_MAX: u32 = 4096;
 /// What the store found, besides the tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Whether a snapshot was there. Without one the server writes the first before it serves: a log
-    /// without snapshot is no data directory to ZooKeeper.
+    /// Whether a snapshot was there. Without one the server writes the first before it serves: a
+    /// log without snapshot is no data directory to ZooKeeper.
     pub snapshot: bool,
     /// Transactions replayed from the log.
     pub txns: u64,
@@ -181,8 +182,8 @@ pub(crate) struct Stats {
 }
 
 impl Server {
-    /// A server over what was recovered. `entropy` must be another in every life of a server: session ids begin
-    /// with it.
+    /// A server over what was recovered. `entropy` must be another in every life of a server:
+    /// session ids begin with it.
     #[must_use]
     pub fn new(
         config: Config,
@@ -192,8 +193,8 @@ impl Server {
         now: Now,
     ) -> Self {
         let (tree, mismatches, orphans) = loader.finish();
-        // That orphans are gone stands in no log: without a snapshot, the next start would delete what has
-        // their names by then. Source: `ZooKeeperServer.loadData` writes one too.
+        // That orphans are gone stands in no log: without a snapshot, the next start would delete
+        // what has their names by then. Source: `ZooKeeperServer.loadData` writes one too.
         let snapshot = recovered.snapshot && orphans.is_empty();
         let recovered = Recovered {
             snapshot,
@@ -375,8 +376,8 @@ impl Server {
         self.close(link);
     }
 
-    /// Whether a session's connection is not read because its requests are not answered yet: what its client
-    /// sent to stay alive is then not seen, for no fault of the client's.
+    /// Whether a session's connection is not read because its requests are not answered yet: what
+    /// its client sent to stay alive is then not seen, for no fault of the client's.
     fn waits_for_us(&self, session: SessionId) -> bool {
         let conn = self
             .by_session

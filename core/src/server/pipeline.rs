@@ -1,5 +1,5 @@
-//! Stop 3: what comes from one connection keeps its order. A write is proposed at once, also behind others; a
-//! read waits only for earlier writes of its own session.
+//! Stop 3: what comes from one connection keeps its order. A write is proposed at once, also behind
+//! others; a read waits only for earlier writes of its own session.
 
 use alloc::format;
 
@@ -389,8 +389,8 @@ impl Core {
         self.propose(session, xid, op, &txn, link);
     }
 
-    /// Standalone there is no leader to step down when the counter is used up, twelve hours of writes at
-    /// full speed: the next epoch begins by itself.
+    /// Standalone there is no leader to step down when the counter is used up, twelve hours of
+    /// writes at full speed: the next epoch begins by itself.
     pub(super) fn next_zxid(&self) -> Zxid {
         self.proposed
             .next()
@@ -478,8 +478,9 @@ impl Core {
 
     /// Answers requests of a connection whose turn has come.
     pub(super) fn drain(&mut self, conn: &mut Conn, link: LinkId) {
-        // Before a write of its own they must be answered, however slow the client is to read: few enough
-        // wait, but each may be many reads in one. After the last of them they can wait for the client.
+        // Before a write of its own they must be answered, however slow the client is to read: few
+        // enough wait, but each may be many reads in one. After the last of them they can
+        // wait for the client.
         while conn.held_out() < OUT_BYTES_HIGH
             || (conn.writes > 0 && conn.held_out() < OUT_BYTES_HARD)
         {

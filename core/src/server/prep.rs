@@ -1,5 +1,5 @@
-//! Stop 4 of a write: it is checked against the tree and everything proposed before it, and becomes a
-//! transaction; or its refusal becomes one.
+//! Stop 4 of a write: it is checked against the tree and everything proposed before it, and becomes
+//! a transaction; or its refusal becomes one.
 //!
 //! Source of every check and their order: `PrepRequestProcessor.pRequest2Txn`.
 
@@ -65,7 +65,8 @@ const CREATE_FLAGS: core::ops::RangeInclusive<i32> = 0..=6;
 /// A transaction's type and body.
 type Prepared<'b> = (OpCode, Txn<'b>);
 
-/// How many times as long as the longest request the identities may be that its `auth` entries stand for.
+/// How many times as long as the longest request the identities may be that its `auth` entries
+/// stand for.
 ///
 /// Such an entry has 16 bytes and stands for about 60 when a client has one identity.
 const ACL_GROWTH_MAX: usize = 4;
@@ -91,13 +92,14 @@ impl<'a> Prep<'a> {
             zxid,
             time,
             events,
-            // A client may have many identities, a request many entries, and each stands for all of them.
+            // A client may have many identities, a request many entries, and each stands for all of
+            // them.
             acl_bytes_left: config.frame_bytes_max as usize * ACL_GROWTH_MAX,
         }
     }
 
-    /// Makes the transaction of a request, and the changes it will make part of what later requests are
-    /// judged by; or nothing of both.
+    /// Makes the transaction of a request, and the changes it will make part of what later requests
+    /// are judged by; or nothing of both.
     pub(super) fn request<'b>(
         &mut self,
         op: OpCode,
@@ -259,8 +261,9 @@ impl<'a> Prep<'a> {
         for path in &paths {
             self.overlay.delete(self.tree, path, self.zxid);
         }
-        // More would not fit a log record, and the server could never close this session. What is not listed
-        // is deleted all the same, as the session owns it. Source: ZOOKEEPER-4306.
+        // More would not fit a log record, and the server could never close this session. What is
+        // not listed is deleted all the same, as the session owns it. Source:
+        // ZOOKEEPER-4306.
         let mut bytes_left = self.config.frame_bytes_max as usize;
         let listed = paths.into_iter().map_while(|path| {
             bytes_left = bytes_left.checked_sub(path.len() + 4)?;
@@ -404,8 +407,8 @@ fn valid(path: Text<'_>) -> Result<Cow<'_, str>, ErrorCode> {
     }
 }
 
-/// The operations of a multi that writes, each with the bytes of its record; `None` if they do not end, or
-/// cannot be of one.
+/// The operations of a multi that writes, each with the bytes of its record; `None` if they do not
+/// end, or cannot be of one.
 ///
 /// The whole is decoded before any of it is judged, as in ZooKeeper.
 fn split_multi(body: &[u8]) -> Option<Vec<(OpCode, &[u8])>> {

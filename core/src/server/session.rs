@@ -159,17 +159,18 @@ impl Tracker {
     }
 }
 
-/// The next multiple of a tick after the timeout: a session lives for its timeout and up to a tick more.
+/// The next multiple of a tick after the timeout: a session lives for its timeout and up to a tick
+/// more.
 const fn bucket(tick_us: u64, timeout_ms: u32, now: Instant) -> Instant {
     let at = now.0 + timeout_ms as u64 * 1000;
     Instant((at / tick_us + 1) * tick_us)
 }
 
-/// The first session id of a server's life: the server in the top byte, then 40 bits of `entropy`, then 16 bits
-/// that count.
+/// The first session id of a server's life: the server in the top byte, then 40 bits of `entropy`,
+/// then 16 bits that count.
 ///
-/// ZooKeeper takes the 40 bits from a clock. After a clock was set back that gives ids a second time, and a
-/// client of an older session could resume, and close, somebody else's.
+/// ZooKeeper takes the 40 bits from a clock. After a clock was set back that gives ids a second
+/// time, and a client of an older session could resume, and close, somebody else's.
 pub(super) const fn first_id(server: u8, entropy: u64) -> SessionId {
     let clock = (entropy >> 24) << 16;
     let id = (clock | ((server as u64) << 56)).cast_signed();
@@ -177,8 +178,8 @@ pub(super) const fn first_id(server: u8, entropy: u64) -> SessionId {
     SessionId(if id == i64::MIN { id + 1 } else { id })
 }
 
-/// The password of a session: 16 bytes of `java.util.Random`, so that a server of Apache ZooKeeper that
-/// takes over the data knows it too.
+/// The password of a session: 16 bytes of `java.util.Random`, so that a server of Apache ZooKeeper
+/// that takes over the data knows it too.
 pub(super) fn password(session: SessionId) -> Password {
     const MASK: u64 = (1 << 48) - 1;
     const MULTIPLIER: u64 = 0x0005_deec_e66d;

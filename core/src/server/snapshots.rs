@@ -52,8 +52,8 @@ impl Schedule {
         schedule
     }
 
-    /// Somewhere in the upper half of the limits, so that the servers of an ensemble do not all write their
-    /// snapshots at once.
+    /// Somewhere in the upper half of the limits, so that the servers of an ensemble do not all
+    /// write their snapshots at once.
     fn draw(&mut self, config: &Config) {
         let mut within = |most: u64| {
             // splitmix64
@@ -119,7 +119,8 @@ impl Core {
         self.snapshots.bytes = 0;
         self.snapshots.in_hand = 0;
         self.snapshots.draw(&self.config);
-        // The log after it begins with its own file, so that the files before can go when they are old.
+        // The log after it begins with its own file, so that the files before can go when they are
+        // old.
         self.seq = Seq(self.seq.0 + 1);
         self.outputs.push(Output::Store(self.seq, StoreOp::Roll));
         self.outputs
@@ -145,8 +146,8 @@ impl Core {
         self.serving = true;
     }
 
-    /// The next attempt comes when as much was logged again; the first, without which nobody is served, is
-    /// made again after a moment.
+    /// The next attempt comes when as much was logged again; the first, without which nobody is
+    /// served, is made again after a moment.
     pub(super) fn snapshot_failed(&mut self) {
         self.snapshots.first = !self.serving;
         self.snapshots.not_before = self.now.instant.plus_ms(FAILED_PAUSE_MS);

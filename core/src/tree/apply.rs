@@ -396,7 +396,8 @@ impl Tree {
 /// The kind of a created znode, from the operation that creates it and its flags.
 ///
 /// Flags ask for more than they name with some operations in ZooKeeper's server, which then stores
-/// something else or fails while applying; here each operation takes the flags that its clients send.
+/// something else or fails while applying; here each operation takes the flags that its clients
+/// send.
 ///
 /// # Errors
 /// The flags are not such ones.
@@ -412,7 +413,8 @@ pub(crate) fn create_kind(
     };
     let kind = match (op, flags) {
         (OpCode::CREATE_CONTAINER, 4) => CreateKind::Container,
-        // The operation decides what is stored, not the flag: plain creates with flag 4 are persistent.
+        // The operation decides what is stored, not the flag: plain creates with flag 4 are
+        // persistent.
         (OpCode::CREATE | OpCode::CREATE2, 0 | 2 | 4) => CreateKind::Persistent,
         (OpCode::CREATE | OpCode::CREATE2, 1 | 3) => CreateKind::Ephemeral,
         (OpCode::CREATE_TTL, 5 | 6) => CreateKind::Ttl(ttl_ms),

@@ -1,4 +1,5 @@
-//! ZooKeeper's digest of the tree: the sum of the CRC-32s of all znodes, so that it follows every change.
+//! ZooKeeper's digest of the tree: the sum of the CRC-32s of all znodes, so that it follows every
+//! change.
 //!
 //! Source: `DigestCalculator`, `AdHash`; digest version 2.
 
@@ -6,8 +7,8 @@ use crc32fast::Hasher;
 
 use crate::wire::records::StatPersisted;
 
-/// A znode's share of the digest, with path and data already taken in: a change of its stat alone needs
-/// no second look at them.
+/// A znode's share of the digest, with path and data already taken in: a change of its stat alone
+/// needs no second look at them.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeDigest {
     counts: bool,

@@ -83,8 +83,8 @@ pub struct Loader {
 struct File {
     zxid: Zxid,
     buffer: Vec<u8>,
-    /// With fewer bytes in `buffer` no item is looked for: one that is long, or damaged so that it seems to
-    /// be, would be read from its beginning with every chunk.
+    /// With fewer bytes in `buffer` no item is looked for: one that is long, or damaged so that it
+    /// seems to be, would be read from its beginning with every chunk.
     bytes_wanted: usize,
     adler: Adler32,
     part: Part,
@@ -344,8 +344,8 @@ impl File {
         own
     }
 
-    /// Our number for the file's. A znode may name a list that a fuzzy snapshot does not have; the log
-    /// will give it one, and until then nobody may do anything. Source: ZOOKEEPER-4689.
+    /// Our number for the file's. A znode may name a list that a fuzzy snapshot does not have; the
+    /// log will give it one, and until then nobody may do anything. Source: ZOOKEEPER-4689.
     fn acl_of(&mut self, tree: &mut Tree, id: i64) -> AclId {
         if id == -1 {
             return AclId(0);

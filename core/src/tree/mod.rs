@@ -1,7 +1,7 @@
 //! The replicated state: znodes, their ACLs and quotas, and the sessions that own some of them.
 //!
-//! It changes only by [`Tree::apply`], in the order of zxids, and knows nothing of connections, elections
-//! or disks. Watches ([`watch`]) are kept beside it, by whoever serves connections.
+//! It changes only by [`Tree::apply`], in the order of zxids, and knows nothing of connections,
+//! elections or disks. Watches ([`watch`]) are kept beside it, by whoever serves connections.
 //!
 //! Start reading at [`Tree`]; `apply.rs` has what each transaction does.
 
@@ -72,7 +72,8 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The tree of a new server. `seed` keeps others from guessing which paths collide; it never shows.
+    /// The tree of a new server. `seed` keeps others from guessing which paths collide; it never
+    /// shows.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut tree = Self::bare(seed);
@@ -148,8 +149,8 @@ impl Tree {
         found.map(|&(_, id)| NodeId(id))
     }
 
-    /// The parent that a child's path names. The root's alias `/` is none: as `//a` its child would be found
-    /// nowhere, and be written to a snapshot as `/a`.
+    /// The parent that a child's path names. The root's alias `/` is none: as `//a` its child would
+    /// be found nowhere, and be written to a snapshot as `/a`.
     fn find_parent(&self, path: &str) -> Option<NodeId> {
         (path != "/").then(|| self.find(path)).flatten()
     }
@@ -524,7 +525,8 @@ impl Tree {
     }
 }
 
-/// Whether a znode with this stat and so many children should be deleted at `now`: see [`Tree::reapable`].
+/// Whether a znode with this stat and so many children should be deleted at `now`: see
+/// [`Tree::reapable`].
 pub(crate) fn is_reapable(
     stat: &StatPersisted,
     children: u32,

@@ -158,8 +158,8 @@ impl Node {
 
 /// `ephemeralOwner` as it is stored: a session, or an encoding of what else a znode can be.
 ///
-/// A TTL is recognised whether or not `extendedTypesEnabled` is set: no session id has 0xff as its top byte
-/// (server ids end at 254), and taking a TTL znode for a dead session's would delete it.
+/// A TTL is recognised whether or not `extendedTypesEnabled` is set: no session id has 0xff as its
+/// top byte (server ids end at 254), and taking a TTL znode for a dead session's would delete it.
 /// Source: `org.apache.zookeeper.server.EphemeralType`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Owner(pub(crate) i64);

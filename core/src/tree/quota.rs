@@ -1,5 +1,5 @@
-//! Quotas: limits that an administrator wrote below `/zookeeper/quota`, and usage that the server keeps
-//! beside them, in place: no version, no transaction, no watch.
+//! Quotas: limits that an administrator wrote below `/zookeeper/quota`, and usage that the server
+//! keeps beside them, in place: no version, no transaction, no watch.
 //!
 //! Source: `Quotas`, `StatsTrack`, `DataTree.updateQuotaStat`.
 

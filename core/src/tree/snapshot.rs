@@ -1,9 +1,10 @@
 //! Writing a snapshot of the tree as it is at one zxid, in slices, while it goes on changing.
 //!
-//! The writer walks the znodes in preorder. A znode that is about to change before the writer came to it is
-//! written first, as it still is, with those above it (a file has parents before children). A mark on each
-//! znode says whether the file has it; which value means "has it" alternates from snapshot to snapshot, so
-//! that beginning one touches no znode. Znodes created meanwhile are born with the mark and left out.
+//! The writer walks the znodes in preorder. A znode that is about to change before the writer came
+//! to it is written first, as it still is, with those above it (a file has parents before
+//! children). A mark on each znode says whether the file has it; which value means "has it"
+//! alternates from snapshot to snapshot, so that beginning one touches no znode. Znodes created
+//! meanwhile are born with the mark and left out.
 //!
 //! So a snapshot is exact, unlike ZooKeeper's own, which the loader understands as well.
 
@@ -83,15 +84,16 @@ impl Tree {
         self.snapshot.is_some()
     }
 
-    /// Gives up the snapshot being written. [`Tree::snapshot_piece`] must still be called to the end.
+    /// Gives up the snapshot being written. [`Tree::snapshot_piece`] must still be called to the
+    /// end.
     pub fn abandon_snapshot(&mut self) {
         if let Some(writer) = &mut self.snapshot {
             writer.abandoned = true;
         }
     }
 
-    /// The next piece of the snapshot, of about `bytes`, or `None` if none is being written or it was
-    /// given up.
+    /// The next piece of the snapshot, of about `bytes`, or `None` if none is being written or it
+    /// was given up.
     pub fn snapshot_piece(&mut self, bytes: usize) -> Option<Piece> {
         let mut writer = self.snapshot.take()?;
         // Znodes cost time even when nothing is written of them.

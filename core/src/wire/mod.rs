@@ -1,4 +1,5 @@
-//! ZooKeeper's records and framings, without behaviour: what clients send, what logs and snapshots hold.
+//! ZooKeeper's records and framings, without behaviour: what clients send, what logs and snapshots
+//! hold.
 
 pub mod client;
 pub mod log;

@@ -35,8 +35,8 @@ pub struct Args {
 /// Options that also go without the word `server`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The zoo.cfg to read [default: $ZABRA_CONFIG, $ZOO_CONF_DIR/zoo.cfg; without one, a server to
-    /// try things with: loopback only, data in ./zabra-data]
+    /// The zoo.cfg to read [default: $ZABRA_CONFIG, $ZOO_CONF_DIR/zoo.cfg; without one, a server
+    /// to try things with: loopback only, data in ./zabra-data]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where data is kept (dataDir)

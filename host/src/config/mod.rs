@@ -69,8 +69,8 @@ pub struct ServerConfig {
 pub struct Purge {
     /// `autopurge.purgeInterval`.
     pub interval: Duration,
-    /// `autopurge.snapRetainCount`: that many snapshots stay, and the logs that they need. At least
-    /// 3.
+    /// `autopurge.snapRetainCount`: that many snapshots stay, and the logs that they need. At
+    /// least 3.
     pub retain: u32,
 }
 

@@ -23,8 +23,8 @@ use super::queue::{Progress, Queue};
 const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// How long, and for how many bytes, a closed connection waits for its peer to close too. Closing a
-/// socket that holds unread bytes makes the kernel reset the connection, and a reset may overtake and
-/// destroy our last reply in the peer's own buffer.
+/// socket that holds unread bytes makes the kernel reset the connection, and a reset may overtake
+/// and destroy our last reply in the peer's own buffer.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
@@ -216,8 +216,8 @@ fn poll_reading(
     Poll::Ready(())
 }
 
-/// Sends but does not read, until the phase is another. A peer that merely closed is noticed when there
-/// is something to read or write again; one that reset the connection, at once.
+/// Sends but does not read, until the phase is another. A peer that merely closed is noticed when
+/// there is something to read or write again; one that reset the connection, at once.
 async fn sit_out(phase: Phase, shared: &Shared, link: &Link, read: &OwnedReadHalf) {
     let mut reset = pin!(read.ready(Interest::ERROR));
     poll_fn(|cx| {

@@ -20,11 +20,12 @@ use super::link::{Link, Phase, SocketCount, serve};
 /// The most that one connection brings in between two steps.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// So much sent on one link is reported at once, else with the next step: half of what the core lets a
-/// link have unsent, so that a reader that keeps up never finds it paused.
+/// So much sent on one link is reported at once, else with the next step: half of what the core
+/// lets a link have unsent, so that a reader that keeps up never finds it paused.
 const FLUSHED_REPORT_BYTES: usize = 512 * 1024;
 
-/// All connections of one driver: collects what they bring, performs what the machine wants of them.
+/// All connections of one driver: collects what they bring, performs what the machine wants of
+/// them.
 ///
 /// Belongs to the thread of a `LocalRuntime`; a clone is the same set.
 #[derive(Clone)]
@@ -155,8 +156,8 @@ impl Links {
         self.shared.dirty.replace(dirty);
     }
 
-    /// Reports the ends of peers that send no more. To be called after a step: until then the machine
-    /// could not answer what came before the end, as `echo ruok | nc` expects.
+    /// Reports the ends of peers that send no more. To be called after a step: until then the
+    /// machine could not answer what came before the end, as `echo ruok | nc` expects.
     pub fn report_ends(&self) {
         let shared = &self.shared;
         let ended = shared.ended.take();
@@ -207,8 +208,8 @@ impl Links {
         }
     }
 
-    /// Whether there may be something for the driver since the last call; if not, `cx` is woken once
-    /// there is.
+    /// Whether there may be something for the driver since the last call; if not, `cx` is woken
+    /// once there is.
     pub fn poll_woken(&self, cx: &Context<'_>) -> bool {
         self.shared.wake.poll(cx)
     }
@@ -309,7 +310,8 @@ impl Wake {
     }
 }
 
-/// Link numbers are our own and count up: no attacker chooses them, one multiplication spreads them.
+/// Link numbers are our own and count up: no attacker chooses them, one multiplication spreads
+/// them.
 #[derive(Default)]
 struct LinkIdHasher(u64);
 

@@ -28,8 +28,9 @@ pub struct ListenOptions {
     pub backlog: Option<u32>,
     /// Whether the kernel probes idle connections (`zookeeper.clientTcpKeepAlive`).
     pub keep_alive: bool,
-    /// Connections that may be open at once, all listeners together; more are closed at once. `None` is no limit
-    /// but the system's, by which the files of the store may then fail to open.
+    /// Connections that may be open at once, all listeners together; more are closed at once.
+    /// `None` is no limit but the system's, by which the files of the store may then fail to
+    /// open.
     pub sockets_max: Option<usize>,
 }
 
@@ -131,7 +132,8 @@ fn listen(
     Ok((listener.local_addr()?, listener))
 }
 
-/// Accepts for ever. Whatever fails concerns one connection, or passes once descriptors are free again.
+/// Accepts for ever. Whatever fails concerns one connection, or passes once descriptors are free
+/// again.
 async fn accept(
     listener: TcpListener,
     addr: SocketAddr,

@@ -1,8 +1,9 @@
-//! Connections on tokio: what turns sockets into [`LinkInput`](zabra_core::link::LinkInput) and performs
-//! [`LinkOutput`](zabra_core::link::LinkOutput).
+//! Connections on tokio: what turns sockets into [`LinkInput`](zabra_core::link::LinkInput) and
+//! performs [`LinkOutput`](zabra_core::link::LinkOutput).
 //!
-//! Everything lives on the one thread of a `LocalRuntime`: one small task per connection, one read buffer
-//! for all of them, no locks. It knows no frame, no session and no machine. Start reading at [`Links`].
+//! Everything lives on the one thread of a `LocalRuntime`: one small task per connection, one read
+//! buffer for all of them, no locks. It knows no frame, no session and no machine. Start reading at
+//! [`Links`].
 
 mod gauges;
 mod link;

@@ -1,9 +1,9 @@
 //! What feeds a server's machine: sockets, the clock, and the lanes of the store.
 //!
-//! One thread does everything but the disk. Tasks of connections collect what arrived; the driver runs
-//! after all that were ready, so that one step serves them all; what the step sends goes out at once, by
-//! one call per connection. It is *not* where durability is decided: that is the store's, behind
-//! [`Lanes`]. Start reading at [`Driver`].
+//! One thread does everything but the disk. Tasks of connections collect what arrived; the driver
+//! runs after all that were ready, so that one step serves them all; what the step sends goes out
+//! at once, by one call per connection. It is *not* where durability is decided: that is the
+//! store's, behind [`Lanes`]. Start reading at [`Driver`].
 
 mod facts;
 mod inbox;
@@ -40,7 +40,8 @@ const STORE_MAX: Duration = Duration::from_secs(5);
 /// How long a stop then waits for the connections to take their last bytes.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
-/// The store's side of a driver: hands operations to the threads that perform them, and returns at once.
+/// The store's side of a driver: hands operations to the threads that perform them, and returns at
+/// once.
 ///
 /// Those threads report through an [`Inbox`].
 pub trait Lanes {
@@ -65,7 +66,8 @@ pub struct Driver<M, L, F, E> {
     pub facts: F,
     /// Hears the machine's events, after the outputs of the same step.
     pub events: E,
-    /// Hears, as a line for a log, what is wrong with the host; at most a line a minute for each address.
+    /// Hears, as a line for a log, what is wrong with the host; at most a line a minute for each
+    /// address.
     pub warnings: Box<dyn Fn(String)>,
     /// What is counted.
     pub gauges: Arc<Gauges>,
@@ -90,9 +92,10 @@ where
 {
     /// Serves until `stop` is ready, on this thread and no other.
     ///
-    /// Then it accepts and reads no more, waits for the store to finish what it was handed (at most 5 s),
-    /// sends the replies that follow from that and closes every connection (at most another 5 s). A
-    /// snapshot being written is not waited for. `stop` runs inside the runtime, so signals may be awaited.
+    /// Then it accepts and reads no more, waits for the store to finish what it was handed (at most
+    /// 5 s), sends the replies that follow from that and closes every connection (at most
+    /// another 5 s). A snapshot being written is not waited for. `stop` runs inside the
+    /// runtime, so signals may be awaited.
     ///
     /// # Errors
     ///
@@ -141,8 +144,8 @@ where
             inputs: Vec::new(),
             batch: Batch::default(),
         };
-        // A task, and not this future: tasks run in the order of their wake-ups, so it comes after all
-        // connections that were ready before it.
+        // A task, and not this future: tasks run in the order of their wake-ups, so it comes after
+        // all connections that were ready before it.
         let mut serving = spawn_local(stepper.run());
         let mut stop = pin!(stop);
         let mut stopping = false;
@@ -272,7 +275,8 @@ where
                 return Poll::Ready(());
             }
             if woken {
-                // By the last step itself. However often there is a reason to go on, the others are next.
+                // By the last step itself. However often there is a reason to go on, the others are
+                // next.
                 cx.waker().wake_by_ref();
             }
             yielded = true;

@@ -26,8 +26,8 @@ use crate::logging::EventLog;
 use crate::net::{Gauges, ListenOptions, Listeners};
 use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report};
 
-/// File descriptors kept from clients: directories and their locks, two logs, a snapshot, the runtime's own, the
-/// listeners, the measuring of directories; and as many again.
+/// File descriptors kept from clients: directories and their locks, two logs, a snapshot, the
+/// runtime's own, the listeners, the measuring of directories; and as many again.
 const DESCRIPTORS_RESERVED: usize = 48;
 
 /// Runs a server until `stop` is ready.
@@ -95,8 +95,8 @@ pub fn run(
         gauges,
     };
     let ended = driver.run(stop);
-    // The driver is gone and with it the other owner: what was handed over is finished before the lock on
-    // the directories goes.
+    // The driver is gone and with it the other owner: what was handed over is finished before the
+    // lock on the directories goes.
     if let Ok(lanes) = Rc::try_unwrap(lanes) {
         lanes.close();
     }
@@ -126,8 +126,8 @@ fn listen(config: &ServerConfig) -> Result<Listeners, Error> {
     })
 }
 
-/// How many connections leave the store the descriptors that it needs: a log that cannot open its next file ends
-/// the server.
+/// How many connections leave the store the descriptors that it needs: a log that cannot open its
+/// next file ends the server.
 fn sockets_max(open_files_max: u64) -> Option<usize> {
     let most = usize::try_from(open_files_max).ok()?;
     (most > 0).then(|| most.saturating_sub(DESCRIPTORS_RESERVED).max(1))

@@ -1,6 +1,6 @@
-//! A data directory goes from server to server, ours and Apache ZooKeeper's. Each finds exactly what the one
-//! before it left: every znode, Stat and ACL, the last zxid, and the sessions. Then it writes more, and is
-//! killed or stopped.
+//! A data directory goes from server to server, ours and Apache ZooKeeper's. Each finds exactly
+//! what the one before it left: every znode, Stat and ACL, the last zxid, and the sessions. Then it
+//! writes more, and is killed or stopped.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -34,7 +34,8 @@ const OPTIONS: &[&str] = &[
     "extendedTypesEnabled=true",
     "maxSessionTimeout=120000",
     "maxClientCnxns=0",
-    // Small, so that each server writes several snapshots, fuzzy ones in Apache ZooKeeper, and several logs.
+    // Small, so that each server writes several snapshots, fuzzy ones in Apache ZooKeeper, and
+    // several logs.
     "snapCount=80",
     "preAllocSize=64",
 ];
@@ -455,7 +456,8 @@ fn assert_code<T: core::fmt::Debug>(result: Result<T, Error>, code: i32) {
     );
 }
 
-/// Apache ZooKeeper compares its tree with the digests in logs and snapshots, and only logs what it finds.
+/// Apache ZooKeeper compares its tree with the digests in logs and snapshots, and only logs what it
+/// finds.
 fn assert_no_digest_mismatch(server: &Server) {
     let log = server.log();
     let wrong = |line: &&str| {

@@ -1,4 +1,5 @@
-//! Apache ZooKeeper's command line client says the same to our server as to its own, see `zkcli.txt`.
+//! Apache ZooKeeper's command line client says the same to our server as to its own, see
+//! `zkcli.txt`.
 
 use std::fs;
 use std::io::Write as _;

@@ -108,7 +108,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a standalone server on `home/data` with these lines added to its zoo.cfg, and waits until it serves.
+    /// Starts a standalone server on `home/data` with these lines added to its zoo.cfg, and waits
+    /// until it serves.
     pub(crate) fn start(kind: Kind, home: &Path, options: &[&str]) -> Self {
         Self::start_by(kind, home, options, |command| command)
     }
@@ -288,7 +289,8 @@ impl Drop for Server {
     }
 }
 
-/// An address that nobody listens on, outside the range from which the kernel takes ports for connections.
+/// An address that nobody listens on, outside the range from which the kernel takes ports for
+/// connections.
 fn free_address() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {

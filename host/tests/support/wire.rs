@@ -1,4 +1,5 @@
-//! A blocking ZooKeeper client for tests: sends one request, waits for its reply, keeps the events it meets.
+//! A blocking ZooKeeper client for tests: sends one request, waits for its reply, keeps the events
+//! it meets.
 
 use core::net::SocketAddr;
 use core::time::Duration;

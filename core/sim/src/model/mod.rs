@@ -1,8 +1,10 @@
-//! A naive znode service, written from ZooKeeper's rules and sharing no code with the core: the oracle.
+//! A naive znode service, written from ZooKeeper's rules and sharing no code with the core: the
+//! oracle.
 //!
-//! Every znode stands under its whole path in one map, children are found by looking through it, and a
-//! transaction makes a new state from a whole old one. Slow, and simple enough to be believed. Start at
-//! [`State`]; writes are in [`write`], reads in [`read`], one connection's watches in [`watch`].
+//! Every znode stands under its whole path in one map, children are found by looking through it,
+//! and a transaction makes a new state from a whole old one. Slow, and simple enough to be
+//! believed. Start at [`State`]; writes are in [`write`], reads in [`read`], one connection's
+//! watches in [`watch`].
 
 pub mod acl;
 pub mod path;

@@ -443,7 +443,8 @@ impl Connection {
         if self.watches.is_empty() {
             return;
         }
-        // Within a step, and while an auth packet is under way, the server may have known less or more.
+        // Within a step, and while an auth packet is under way, the server may have known less or
+        // more.
         let others = [&self.identities_before, &self.claimed].map(Rc::clone);
         for trigger in &version.triggers {
             let heard = self.watches.hear(trigger, &self.identities);

@@ -1,8 +1,8 @@
 //! What the server may do, checked after everything it does.
 //!
-//! The oracle takes from the server only the order and time of transactions, out of the headers of what it
-//! gives to its log; what each of them does, and what each client must hear, it works out with the
-//! [model](crate::model). Start at [`Oracle`].
+//! The oracle takes from the server only the order and time of transactions, out of the headers of
+//! what it gives to its log; what each of them does, and what each client must hear, it works out
+//! with the [model](crate::model). Start at [`Oracle`].
 
 pub mod connection;
 pub mod session;
@@ -323,8 +323,8 @@ impl Oracle {
                 format!("{:#x} is closed and is not there", header.session),
             )
         })?;
-        // What came in the same step as the expiry may be looked at after it; and what still waits may not
-        // have been looked at, and then is no sign of its client.
+        // What came in the same step as the expiry may be looked at after it; and what still waits
+        // may not have been looked at, and then is no sign of its client.
         let touched = self.touched_before.get(&header.session).copied();
         let connection = session.link.and_then(|link| self.connections.get(&link));
         let looked_at = connection
@@ -662,7 +662,8 @@ impl Oracle {
         )
     }
 
-    /// Notes whether the server has a snapshot; whom it turns away in the same step may have come before.
+    /// Notes whether the server has a snapshot; whom it turns away in the same step may have come
+    /// before.
     pub const fn serves(&mut self, serves: bool) {
         self.is_serving = serves;
     }

@@ -7,7 +7,8 @@ pub struct Session {
     pub timeout_ms: u32,
     /// When the server last heard of its client, in microseconds.
     pub touched: u64,
-    /// When something of it was last answered or proposed: requests may wait long before they are looked at.
+    /// When something of it was last answered or proposed: requests may wait long before they are
+    /// looked at.
     pub active: u64,
     /// The link it is bound to.
     pub link: Option<u64>,

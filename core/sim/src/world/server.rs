@@ -182,7 +182,8 @@ impl World {
             return Ok(());
         };
         let wake = node.core.step(now, &mut inputs, &mut outputs);
-        // Only the order within a lane means anything; the oracle wants to know the transactions first.
+        // Only the order within a lane means anything; the oracle wants to know the transactions
+        // first.
         let is_store = |output: &Output| matches!(output, Output::Store(..));
         let (store, rest): (Vec<_>, Vec<_>) = outputs.into_iter().partition(is_store);
         for output in store.into_iter().chain(rest) {

@@ -194,8 +194,8 @@ impl Tail {
         let Some(sector) = self.data.get(at(start)..at(end)) else {
             return false;
         };
-        // A record's first four bytes are always zero, the four of its checksum hardly ever: of the sector
-        // in which it begins it may own so few that some of them are all that tells.
+        // A record's first four bytes are always zero, the four of its checksum hardly ever: of the
+        // sector in which it begins it may own so few that some of them are all that tells.
         let telling = start > self.offset || sector.len() > 4;
         telling && last_nonzero(sector).is_none()
     }

@@ -115,7 +115,8 @@ fn a_sector_that_was_not_written_is_a_torn_write() {
 #[test]
 fn the_few_bytes_of_a_record_in_a_sector_of_older_ones_may_be_what_is_torn() {
     for owned in 1..=12 {
-        // 16 bytes of header, 13 of frame: the second record begins `owned` bytes before a sector's end.
+        // 16 bytes of header, 13 of frame: the second record begins `owned` bytes before a sector's
+        // end.
         let (file, ends) = file_of(&[512 - 29 - owned, 700]);
         assert_eq!(ends[1] + owned, 512);
         let mut torn = file.clone();

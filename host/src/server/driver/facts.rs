@@ -10,7 +10,8 @@ use super::inbox::Inbox;
 
 /// Asks the host for its facts away from the driver's thread: measuring directories may take long.
 ///
-/// The thread starts with the first question, for most servers never are asked, and ends with this value.
+/// The thread starts with the first question, for most servers never are asked, and ends with this
+/// value.
 pub(super) struct Facts<F> {
     provider: Option<F>,
     questions: Option<Sender<LinkId>>,

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zabra_core::server::Input;
 
-/// Where lanes of the store, and whoever else runs beside the driver, leave what the machine must hear.
+/// Where lanes of the store, and whoever else runs beside the driver, leave what the machine must
+/// hear.
 ///
 /// A clone is the same inbox. The driver is woken once for however much is left before it looks.
 #[derive(Clone, Default)]
@@ -50,8 +51,8 @@ impl Inbox {
         self.fill(|content| content.inputs.push(input));
     }
 
-    /// Ends [`Driver::run`](super::Driver::run) with an error: without this lane the server cannot go on.
-    /// Nothing is sent any more. Of several failures the first is reported.
+    /// Ends [`Driver::run`](super::Driver::run) with an error: without this lane the server cannot
+    /// go on. Nothing is sent any more. Of several failures the first is reported.
     pub fn fail(&self, failure: impl Into<Box<dyn Error + Send + Sync>>) {
         let failure = failure.into();
         self.fill(|content| {
