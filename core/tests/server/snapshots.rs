@@ -80,6 +80,7 @@ fn a_snapshot_waits_for_the_disk() {
     let mut xid = 0;
     while bench.snapshot.is_empty() {
         xid += 1;
+        assert!(xid <= 40, "no snapshot");
         bench.send(A, &[create(xid, &format!("/{xid}"), &[b'x'; 900_000])]);
         bench.store();
         bench.frames(A);
@@ -98,6 +99,23 @@ fn a_snapshot_waits_for_the_disk() {
     assert!((4 << 20..6 << 20).contains(&first), "{first}");
     bench.step([Input::SnapshotWritten(first)]);
     assert!(bytes(&bench) > first);
+}
+
+#[test]
+fn no_snapshot_begins_before_the_last_is_durable() {
+    let mut bench = Bench::with(Config {
+        snapshot_txns: 4,
+        ..Config::default()
+    });
+    bench.snapshot.clear();
+    for xid in 0..20 {
+        bench.send(A, &[create(xid, &format!("/{xid}"), b"")]);
+        bench.store();
+    }
+    let begin = |op: &SnapshotOp| matches!(op, SnapshotOp::Begin { .. });
+    assert!(bench.snapshot.first().is_some_and(begin));
+    assert_eq!(bench.snapshot.last(), Some(&SnapshotOp::End));
+    assert_eq!(bench.snapshot.iter().filter(|op| begin(op)).count(), 1);
 }
 
 #[test]
