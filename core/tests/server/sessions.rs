@@ -189,3 +189,13 @@ fn what_a_client_sends_keeps_its_session_though_its_turn_has_not_come() {
     let expired = |event: &Event| matches!(event, Event::SessionExpired { .. });
     assert!(!bench.events.iter().any(expired));
 }
+
+#[test]
+fn a_client_that_tries_sasl_is_told_that_there_is_none() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(A, &[request(1, OpCode::SASL, &-1_i32)]);
+    let frames = bench.frames(A);
+    let mut expected = vec![0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    expected.extend_from_slice(&[0xff; 4]);
+    assert_eq!(frames, [expected]);
+}
