@@ -108,3 +108,16 @@ fn a_delete_of_what_has_children_deletes_nothing() {
     assert_eq!(failed, Applied::Failed(ErrorCode::NOT_EMPTY));
     assert!(tree.find("/a/b").is_some());
 }
+
+#[test]
+fn a_create_without_a_count_of_children_is_one_more() {
+    let mut tree = ahead();
+    apply(
+        &mut tree,
+        0x11,
+        OpCode::CREATE,
+        create("/b", Perms::ALL, -1),
+    );
+    let stat = root(&tree);
+    assert_eq!((stat.cversion, stat.pzxid), (6, Zxid(0x11)));
+}
