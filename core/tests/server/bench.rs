@@ -28,6 +28,8 @@ pub(crate) struct Bench {
     pub(crate) seq: Seq,
     /// What was given to the store.
     pub(crate) txns: Vec<Bytes>,
+    /// After how many of these it was to begin a new file.
+    pub(crate) rolls: Vec<usize>,
     pub(crate) received: BTreeMap<LinkId, Vec<u8>>,
     /// Connections that are not read.
     pub(crate) paused: BTreeSet<LinkId>,
@@ -54,6 +56,7 @@ impl Bench {
             now: Now::default(),
             seq: Seq(0),
             txns: Vec::new(),
+            rolls: Vec::new(),
             received: BTreeMap::new(),
             paused: BTreeSet::new(),
             closed: BTreeSet::new(),
@@ -107,8 +110,9 @@ impl Bench {
             match output {
                 Output::Store(seq, op) => {
                     self.seq = seq;
-                    if let StoreOp::Append { txn, .. } = op {
-                        self.txns.push(txn);
+                    match op {
+                        StoreOp::Append { txn, .. } => self.txns.push(txn),
+                        StoreOp::Roll => self.rolls.push(self.txns.len()),
                     }
                 }
                 Output::Link(link, LinkOutput::Send(bytes)) => {

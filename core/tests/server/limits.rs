@@ -103,6 +103,22 @@ fn above_the_global_limit_only_those_without_requests_in_flight_are_read() {
 }
 
 #[test]
+fn below_the_global_limit_those_are_read_on_that_still_have_requests_in_flight() {
+    let mut bench = Bench::with(Config {
+        outstanding_max: 3,
+        ..Config::default()
+    });
+    bench.send(B, &creates(0..3));
+    let of_b = bench.seq;
+    bench.send(A, &creates(3..5));
+    let before = bench.txns.len();
+    assert!(bench.paused.contains(&A));
+    bench.step([Input::Stored { upto: of_b }]);
+    assert_eq!(bench.unread(A).len(), 0);
+    assert_eq!(bench.txns.len(), before + 1);
+}
+
+#[test]
 fn requests_of_connections_that_are_gone_are_not_in_flight() {
     let mut bench = Bench::with(Config {
         outstanding_max: 1,

@@ -5,6 +5,7 @@
     reason = "a test stops where its expectation fails"
 )]
 
+mod acl;
 mod bench;
 mod limits;
 mod reaping;

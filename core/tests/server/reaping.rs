@@ -70,6 +70,8 @@ fn they_are_deleted_no_faster_than_a_minute_allows() {
     }
     let left = |bench: &Bench| bench.server.tree().node_count();
     let all = left(&bench);
+    let next = bench.now.instant.plus_ms(1000);
+    assert_eq!(bench.wake, Some(next));
     assert_eq!(proposed(&mut bench, 999), 0);
     assert_eq!(proposed(&mut bench, 1), 1);
     assert_eq!(left(&bench), all - 1);

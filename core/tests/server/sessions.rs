@@ -151,6 +151,40 @@ fn a_session_does_not_expire_while_it_waits_for_the_store() {
 }
 
 #[test]
+fn a_session_that_waited_for_the_store_expires_when_its_client_is_gone() {
+    let mut bench = Bench::with_two_clients();
+    let mut frames = vec![create(1, "/a", b"")];
+    frames.extend((0..40).map(|_| ping()));
+    bench.send(A, &frames);
+    for _ in 0..2 {
+        bench.wait_ms(20_000);
+        bench.send(B, &[ping()]);
+    }
+    let expired = |event: &Event| matches!(event, Event::SessionExpired { .. });
+    assert!(!bench.events.iter().any(expired));
+    bench.step([Input::Link(A, LinkInput::Closed)]);
+    for _ in 0..3 {
+        bench.wait_ms(20_000);
+        bench.send(B, &[ping()]);
+    }
+    assert!(bench.events.iter().any(expired));
+}
+
+#[test]
+fn the_server_asks_for_its_turn_when_a_session_or_a_handshake_is_late() {
+    let mut bench = Bench::with_two_clients();
+    let expiry = bench.now.instant.plus_ms(33_000);
+    bench.wait_ms(10_000);
+    assert_eq!(bench.wake, Some(expiry));
+    bench.open(LinkId(3));
+    let deadline = bench.now.instant.plus_ms(10_000);
+    assert_eq!(bench.wake, Some(deadline));
+    bench.wait_ms(10_000);
+    assert!(bench.closed.contains(&LinkId(3)));
+    assert_eq!(bench.wake, Some(expiry));
+}
+
+#[test]
 fn a_session_expires_while_the_server_waits_for_its_client_to_read() {
     let mut bench = Bench::with_two_clients();
     bench.send(A, &[create(1, "/a", &[b'x'; 900_000])]);
@@ -188,4 +222,14 @@ fn what_a_client_sends_keeps_its_session_though_its_turn_has_not_come() {
     }
     let expired = |event: &Event| matches!(event, Event::SessionExpired { .. });
     assert!(!bench.events.iter().any(expired));
+}
+
+#[test]
+fn a_client_that_tries_sasl_is_told_that_there_is_none() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(A, &[request(1, OpCode::SASL, &-1_i32)]);
+    let frames = bench.frames(A);
+    let mut expected = vec![0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    expected.extend_from_slice(&[0xff; 4]);
+    assert_eq!(frames, [expected]);
 }

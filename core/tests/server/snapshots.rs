@@ -11,13 +11,14 @@ fn txns_before_next(bench: &mut Bench, data: &[u8]) -> usize {
     bench.snapshot.clear();
     let before = bench.txns.len();
     while bench.snapshot.is_empty() {
+        bench.frames(A);
         let path = format!("/{}", bench.txns.len());
         bench.send(A, &[create(1, &path, data)]);
         bench.store();
         assert!(bench.txns.len() < 1000, "no snapshot");
     }
     while bench.snapshot.last() != Some(&SnapshotOp::End) {
-        bench.step([]);
+        bench.step([Input::SnapshotWritten(usize::MAX)]);
     }
     let zxid = bench.server.tree().last_zxid();
     bench.step([Input::SnapshotStored { zxid }]);
@@ -70,8 +71,8 @@ fn what_was_replayed_counts_towards_the_next_snapshot() {
     assert_eq!(bench.snapshot.first(), Some(&SnapshotOp::Begin { zxid }));
 }
 
-#[test]
-fn a_snapshot_waits_for_the_disk() {
+/// A server that writes a snapshot of many megabytes to a disk that takes none of it.
+fn with_a_long_snapshot() -> Bench {
     let mut bench = Bench::with(Config {
         snapshot_txns: 40,
         ..Config::default()
@@ -80,6 +81,7 @@ fn a_snapshot_waits_for_the_disk() {
     let mut xid = 0;
     while bench.snapshot.is_empty() {
         xid += 1;
+        assert!(xid <= 40, "no snapshot");
         bench.send(A, &[create(xid, &format!("/{xid}"), &[b'x'; 900_000])]);
         bench.store();
         bench.frames(A);
@@ -87,6 +89,36 @@ fn a_snapshot_waits_for_the_disk() {
     for _ in 0..1000 {
         bench.step([]);
     }
+    bench
+}
+
+#[test]
+fn a_log_file_ends_where_a_snapshot_begins() {
+    let mut bench = Bench::with(Config {
+        snapshot_txns: 40,
+        ..Config::default()
+    });
+    bench.rolls.clear();
+    txns_before_next(&mut bench, b"");
+    assert_eq!(bench.rolls, [bench.txns.len()]);
+}
+
+#[test]
+fn a_snapshot_that_failed_is_written_no_further_and_another_follows() {
+    let mut bench = with_a_long_snapshot();
+    bench.snapshot.clear();
+    bench.step([Input::SnapshotFailed { zxid: Zxid::ZERO }]);
+    bench.wait_ms(1000);
+    for _ in 0..1000 {
+        bench.step([]);
+    }
+    assert_eq!(bench.snapshot, []);
+    assert!(txns_before_next(&mut bench, b"") <= 40);
+}
+
+#[test]
+fn a_snapshot_waits_for_the_disk() {
+    let mut bench = with_a_long_snapshot();
     let bytes = |bench: &Bench| -> usize {
         let chunks = bench.snapshot.iter().map(|op| match op {
             SnapshotOp::Chunk(bytes) => bytes.len(),
@@ -96,8 +128,28 @@ fn a_snapshot_waits_for_the_disk() {
     };
     let first = bytes(&bench);
     assert!((4 << 20..6 << 20).contains(&first), "{first}");
+    let now = Some(bench.now.instant);
+    assert!(bench.wake > now, "it waits");
     bench.step([Input::SnapshotWritten(first)]);
     assert!(bytes(&bench) > first);
+    assert_eq!(bench.wake, now, "it goes on at once");
+}
+
+#[test]
+fn no_snapshot_begins_before_the_last_is_durable() {
+    let mut bench = Bench::with(Config {
+        snapshot_txns: 4,
+        ..Config::default()
+    });
+    bench.snapshot.clear();
+    for xid in 0..20 {
+        bench.send(A, &[create(xid, &format!("/{xid}"), b"")]);
+        bench.store();
+    }
+    let begin = |op: &SnapshotOp| matches!(op, SnapshotOp::Begin { .. });
+    assert!(bench.snapshot.first().is_some_and(begin));
+    assert_eq!(bench.snapshot.last(), Some(&SnapshotOp::End));
+    assert_eq!(bench.snapshot.iter().filter(|op| begin(op)).count(), 1);
 }
 
 #[test]

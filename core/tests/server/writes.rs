@@ -94,6 +94,24 @@ fn a_soft_limit_warns_and_a_hard_one_refuses() {
 }
 
 #[test]
+fn a_limit_of_nothing_is_a_limit() {
+    let mut bench = limited("byteHardLimit=0");
+    bench.send(A, &[set_to(5, "/a", 3), set_to(6, "/a", 0)]);
+    assert_eq!(errors(&mut bench), [ErrorCode::QUOTA_EXCEEDED.0, 0]);
+}
+
+#[test]
+fn usage_is_kept_while_there_are_limits() {
+    let mut bench = limited("count=9");
+    let bytes = |bench: &Bench| bench.server.tree().quota_usage("/a").bytes;
+    bench.send(A, &[set_to(5, "/a", 3)]);
+    assert_eq!((errors(&mut bench), bytes(&bench)), (vec![0], 3));
+    bench.send(A, &[delete(6, "/zookeeper/quota/a/zookeeper_limits")]);
+    bench.send(A, &[set_to(7, "/a", 4)]);
+    assert_eq!((errors(&mut bench), bytes(&bench)), (vec![0, 0], 3));
+}
+
+#[test]
 fn what_data_grows_by_is_told_from_the_data_it_will_replace() {
     let mut bench = limited("byteHardLimit=10");
     bench.send(A, &[set_to(5, "/a", 8), set_to(6, "/a", 11)]);
