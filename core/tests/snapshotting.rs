@@ -287,3 +287,37 @@ fn a_snapshot_has_the_acls_that_are_in_use() {
         [false, false, true]
     );
 }
+
+#[test]
+fn what_a_quota_uses_is_written_as_it_was() {
+    let mut tree = Tree::new(0);
+    with_quota(&mut tree);
+    let create = |path: &'static str| Txn::Create {
+        path: path.into(),
+        data: None,
+        acl: Vec::new(),
+        kind: CreateKind::Persistent,
+        parent_cversion: -1,
+    };
+    let apply = |tree: &mut Tree, txn| {
+        let header = TxnHeader {
+            client: SessionId::NONE,
+            cxid: Xid(0),
+            zxid: tree.last_zxid().next().unwrap(),
+            time: UnixMillis(0),
+            op: OpCode::CREATE,
+        };
+        tree.apply(&header, txn, None);
+    };
+    apply(&mut tree, create("/a"));
+    tree.begin_snapshot(true);
+    apply(&mut tree, create("/a/b"));
+    let Some(Piece::Last(file)) = tree.snapshot_piece(1 << 20) else {
+        panic!("the file is small");
+    };
+    let has = |text: &str| file.windows(text.len()).any(|part| part == text.as_bytes());
+    assert_eq!(
+        [has("count=1,bytes=0"), has("count=2,bytes=0")],
+        [true, false]
+    );
+}

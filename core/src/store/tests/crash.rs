@@ -232,6 +232,11 @@ fn only_what_no_kept_snapshot_needs_is_purged() {
         .to_vec();
     assert_eq!(plan(damaged, logs(&[1, 2, 5]), two), Plan::default());
     assert_eq!(plan(Vec::new(), logs(&[1, 2, 5]), two), Plan::default());
+
+    let twice = [3, 6, 6].map(|zxid| snapshot_file(zxid, true)).to_vec();
+    let no_more = plan(twice, logs(&[1, 3, 6]), two);
+    assert_eq!(no_more.snapshots, [""; 0], "one in two compressions is one");
+    assert_eq!(no_more.logs, ["log.1"], "the log from 3 on follows 3");
 }
 
 #[test]

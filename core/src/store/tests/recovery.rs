@@ -290,3 +290,23 @@ fn zxids_end_where_numbers_do() {
     assert_eq!(recovered.unwrap().last, Zxid(i64::MAX));
     assert_eq!(txns, [i64::MAX]);
 }
+
+#[test]
+fn the_names_of_what_was_recovered_survive_the_next_power_cut() {
+    let (logs, snapshots) = (MemDisk::default(), MemDisk::default());
+    // As a killed process leaves it: written and synced, but for the directory.
+    let left = |disk: &MemDisk, name: &str, bytes: &[u8]| {
+        let mut disk = disk.clone();
+        let mut file = disk.create(name).unwrap();
+        disk.write(&mut file, 0, bytes).unwrap();
+        disk.sync(&mut file).unwrap();
+    };
+    left(&snapshots, "snapshot.6", &snapshot_bytes());
+    left(&logs, "log.7", &log_of(7..=8));
+    let mut restored = Recorder::default();
+    let recovered = recover(&mut logs.clone(), &mut snapshots.clone(), &mut restored);
+    assert_eq!(recovered.unwrap().last, Zxid(8));
+    let mut random = Random(1);
+    assert_eq!(snapshots.power_cut(&mut random).all(), snapshots.all());
+    assert_eq!(logs.power_cut(&mut random).all(), logs.all());
+}
