@@ -73,6 +73,14 @@ fn a_create_of_what_is_there_sets_its_acl_and_counts_for_the_parent() {
 }
 
 #[test]
+fn a_create_of_what_is_there_that_counted_already_changes_nothing_of_the_parent() {
+    let mut tree = ahead();
+    apply(&mut tree, 0xf, OpCode::CREATE, create("/a", Perms::ALL, 5));
+    let stat = root(&tree);
+    assert_eq!((stat.cversion, stat.pzxid), (5, Zxid(0x10)));
+}
+
+#[test]
 fn in_a_multi_it_does_not_count_for_the_parent() {
     let mut tree = ahead();
     let subs = vec![(OpCode::CREATE, create("/a", Perms::ALL, 6))];

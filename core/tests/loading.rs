@@ -299,6 +299,29 @@ fn what_a_quota_uses_is_counted_anew() {
 }
 
 #[test]
+fn to_the_digest_null_is_empty() {
+    let digest = |data| {
+        let mut tree = Tree::new(0);
+        let (header, txn) = create_txn(1, "/a", CreateKind::Persistent);
+        tree.apply(&header, txn, None);
+        let header = TxnHeader {
+            zxid: Zxid(2),
+            op: OpCode::SET_DATA,
+            ..header
+        };
+        let set = Txn::SetData {
+            path: "/a".into(),
+            data,
+            version: 1,
+        };
+        tree.apply(&header, set, None);
+        tree.digest()
+    };
+    assert_eq!(digest(None), digest(Some(b"")));
+    assert_ne!(digest(None), digest(Some(b"x")));
+}
+
+#[test]
 fn paths_whose_hashes_are_alike_are_told_apart() {
     // Half a hash is compared first: of so many paths some have the same.
     let mut tree = Tree::new(0);

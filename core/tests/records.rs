@@ -7,7 +7,7 @@
 use zabra_core::ids::{SessionId, UnixMillis, Xid, Zxid};
 use zabra_core::jute::{Error, Text, append, take, to_vec};
 use zabra_core::wire::client::OpCode;
-use zabra_core::wire::txn::{DIGEST_VERSION, Txn, TxnDigest, TxnHeader, decode};
+use zabra_core::wire::txn::{CreateKind, DIGEST_VERSION, Txn, TxnDigest, TxnHeader, decode};
 
 #[test]
 fn a_null_differs_from_nothing_and_from_what_has_no_length() {
@@ -34,6 +34,32 @@ fn any_byte_but_zero_is_true() {
     let mut bytes = &[0_u8, 1, 2, 255][..];
     let read = [(); 4].map(|()| take::<bool>(&mut bytes).unwrap());
     assert_eq!(read, [false, true, true, true]);
+}
+
+#[test]
+fn the_oldest_creates_do_not_count_the_parents_children() {
+    let header = TxnHeader {
+        client: SessionId(1),
+        cxid: Xid(2),
+        zxid: Zxid(3),
+        time: UnixMillis(4),
+        op: OpCode::CREATE,
+    };
+    for parent_cversion in [None, Some(7)] {
+        let mut bytes = to_vec(&header);
+        append(&mut bytes, &("/a", -1, 0, true));
+        if let Some(count) = parent_cversion {
+            append(&mut bytes, &count);
+        }
+        let expected = Txn::Create {
+            path: "/a".into(),
+            data: None,
+            acl: Vec::new(),
+            kind: CreateKind::Ephemeral,
+            parent_cversion: parent_cversion.unwrap_or(-1),
+        };
+        assert_eq!(decode(&bytes), Ok((header, expected, None)));
+    }
 }
 
 #[test]

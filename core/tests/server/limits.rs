@@ -1,9 +1,11 @@
 //! How much one client, or all of them, may ask for before the server reads on.
 
-use zabra_core::ids::LinkId;
+use zabra_core::error::ErrorCode;
+use zabra_core::ids::{LinkId, Xid};
+use zabra_core::jute::{append, to_vec};
 use zabra_core::link::LinkInput;
 use zabra_core::server::{Config, Input};
-use zabra_core::wire::client::{OpCode, WatchRequest};
+use zabra_core::wire::client::{MultiHeader, OpCode, RequestHeader, WatchRequest};
 
 use crate::bench::{A, B, Bench, connect, create, get, ping, request};
 
@@ -173,4 +175,22 @@ fn what_comes_with_the_request_for_a_session_is_answered_after_it() {
     bench.send(C, &[connect(30_000), ping()]);
     bench.store();
     assert_eq!(bench.unread(C).len(), 2, "nothing more was needed");
+}
+
+#[test]
+fn many_reads_in_one_have_a_bounded_answer() {
+    let mut bench = Bench::with_two_clients();
+    bench.send(A, &[create(0, "/a", &[b'x'; 900_000])]);
+    bench.store();
+    bench.frames(A);
+    for (count, error) in [(70, 0), (80, ErrorCode::MARSHALLING_ERROR.0)] {
+        let op = OpCode::MULTI_READ;
+        let mut reads = to_vec(&RequestHeader { xid: Xid(1), op });
+        for _ in 0..count {
+            append(&mut reads, &(OpCode::GET_DATA, false, -1, "/a", false));
+        }
+        append(&mut reads, &MultiHeader::END);
+        bench.send(A, &[reads]);
+        assert_eq!(bench.error(A), error, "{count}");
+    }
 }

@@ -6,11 +6,11 @@ use zabra_core::jute::{take, to_vec};
 use zabra_core::server::{Config, Event};
 use zabra_core::store::Restore as _;
 use zabra_core::tree::Loader;
-use zabra_core::wire::client::{OpCode, ReplyHeader, SetDataRequest};
+use zabra_core::wire::client::{CreateRequest, MultiHeader, OpCode, ReplyHeader, SetDataRequest};
 use zabra_core::wire::records::Stat;
-use zabra_core::wire::txn::{Txn, TxnHeader, append_body};
+use zabra_core::wire::txn::{Txn, TxnHeader, append_body, decode};
 
-use crate::bench::{A, Bench, create, delete, request, set};
+use crate::bench::{A, Bench, create, delete, entry, request, set};
 
 fn set_to(xid: i32, path: &str, bytes: usize) -> Vec<u8> {
     let body = SetDataRequest {
@@ -143,4 +143,31 @@ fn no_version_is_minus_one() {
     let frame = bench.frames(A).remove(0);
     let stat: Stat = take(&mut &frame[16..]).unwrap();
     assert_eq!(stat.version, 0);
+}
+
+#[test]
+fn a_check_is_logged_with_the_version_after_the_one_it_found() {
+    let mut bench = Bench::with_two_clients();
+    let check = (OpCode::CHECK, false, -1, "/", 0);
+    bench.send(A, &[request(1, OpCode::MULTI, &(check, MultiHeader::END))]);
+    let (_, txn, _) = decode(bench.txns.last().unwrap()).unwrap();
+    let check = Txn::Check {
+        path: "/".into(),
+        version: 1,
+    };
+    assert_eq!(txn, Txn::Multi(vec![(OpCode::CHECK, check)]));
+}
+
+#[test]
+fn null_data_uses_nothing_of_a_quota() {
+    let mut bench = limited("byteHardLimit=2");
+    let null = CreateRequest {
+        path: "/a/b".into(),
+        data: None,
+        acl: vec![entry(31, "world", "anyone")],
+        flags: 0,
+    };
+    bench.send(A, &[request(5, OpCode::CREATE, &null)]);
+    bench.send(A, &[create(6, "/a/c", b"x")]);
+    assert_eq!(errors(&mut bench), [0, ErrorCode::QUOTA_EXCEEDED.0]);
 }

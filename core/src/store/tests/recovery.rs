@@ -266,6 +266,10 @@ fn a_log_that_ends_before_the_snapshot_is_told() {
         recovered.notes[..],
         [Note::LogEndsBeforeSnapshot { log: Zxid(3), .. }]
     ));
+
+    let disk = MemDisk::with(&[("snapshot.9", &snapshot_bytes()), ("log.1", &log_of(1..=9))]);
+    let (recovered, _) = run(&disk);
+    assert_eq!(recovered.unwrap().notes, []);
 }
 
 #[test]
