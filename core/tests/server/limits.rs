@@ -183,7 +183,7 @@ fn many_reads_in_one_have_a_bounded_answer() {
     bench.send(A, &[create(0, "/a", &[b'x'; 900_000])]);
     bench.store();
     bench.frames(A);
-    for (count, error) in [(70, 0), (80, ErrorCode::MARSHALLING_ERROR.0)] {
+    for (count, error) in [(4, 0), (5, ErrorCode::MARSHALLING_ERROR.0)] {
         let op = OpCode::MULTI_READ;
         let mut reads = to_vec(&RequestHeader { xid: Xid(1), op });
         for _ in 0..count {
