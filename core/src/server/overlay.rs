@@ -319,3 +319,30 @@ pub(super) const fn next_version(current: i32, expected: i32) -> Result<i32, Err
         next => Ok(next),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::records::Perms;
+
+    #[test]
+    fn what_is_applied_is_forgotten_unless_it_changed_again() {
+        let tree = Tree::new(0);
+        let mut overlay = Overlay::new(&tree, true, 0);
+        let child = NewNode {
+            zxid: Zxid(1),
+            time: UnixMillis(0),
+            owner: Owner(0),
+            data: None,
+            acl: Arc::new([Acl::anyone(Perms::ALL)]),
+            parent_cversion: 1,
+        };
+        overlay.create(&tree, "/a", child);
+        overlay.set_data(&tree, "/a", Some(b"x"), 1, Zxid(2), UnixMillis(0));
+        overlay.retire(Zxid(1));
+        assert_eq!(overlay.records.keys().map(|key| &**key).next(), Some("/a"));
+        assert_eq!((overlay.records.len(), overlay.changed.len()), (1, 1));
+        overlay.retire(Zxid(2));
+        assert_eq!((overlay.records.len(), overlay.changed.len()), (0, 0));
+    }
+}
