@@ -34,11 +34,55 @@ impl Zxid {
     pub const fn first_of_next_epoch(self) -> Self {
         Self((((self.0 >> 32) + 1) << 32) | 1)
     }
+
+    /// The epoch in which it was proposed.
+    #[must_use]
+    pub const fn epoch(self) -> Epoch {
+        Epoch((self.0 >> 32) as i32)
+    }
+
+    /// Its place in the epoch, from 1. Zero names no transaction but the epoch's beginning.
+    #[must_use]
+    pub const fn counter(self) -> u32 {
+        (self.0 & 0xffff_ffff) as u32
+    }
 }
 
 impl fmt::Display for Zxid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "0x{:x}", self.0)
+    }
+}
+
+/// The reign of one leader. Signed as on ZooKeeper's wire; never negative where it is real.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Epoch(pub i32);
+
+impl Epoch {
+    /// What names the beginning of this epoch, before its first transaction.
+    #[must_use]
+    pub const fn start(self) -> Zxid {
+        Zxid((self.0 as i64) << 32)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A server of an ensemble: the `N` of `server.N`, what `myid` holds.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct ServerId(pub i64);
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
     }
 }
 
@@ -65,9 +109,15 @@ impl fmt::Display for SessionId {
 )]
 pub struct Xid(pub i32);
 
-/// One connection, for as long as it lasts. Drivers never use a number twice.
+/// One connection, for as long as it lasts. No number is used twice in a machine's life: a driver
+/// counts those it accepts from 1, a machine those it dials from [`LinkId::DIALLED`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
+
+impl LinkId {
+    /// The first of the connections that a machine asks for itself.
+    pub const DIALLED: Self = Self(1 << 63);
+}
 
 /// The place of an operation in the order given to the store, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,6 +13,7 @@ extern crate alloc;
 pub mod error;
 pub mod ids;
 pub mod jute;
+pub mod lane;
 pub mod link;
 pub mod machine;
 pub mod path;
@@ -20,5 +21,6 @@ pub mod server;
 pub mod store;
 pub mod tree;
 pub mod wire;
+pub mod zab;
 
 pub use machine::Machine;

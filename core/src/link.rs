@@ -1,15 +1,52 @@
 //! Bytes on connections, as a machine sees them.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Port {
+    /// Clients, to any server.
+    Client,
+    /// Servers of an ensemble that look for a leader.
+    Election,
+    /// Learners, to their leader.
+    Quorum,
+}
+
+/// Where a server listens, as its configuration says: a name is resolved by the driver, at every
+/// attempt anew.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// A name or an address; of IPv6 without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
 /// What happened on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkInput {
-    /// A client's connection was accepted; the first input of its link.
+    /// A connection was accepted, or one that the machine asked for is there; the first input of
+    /// its link.
     Opened {
-        /// Where it comes from.
+        /// What it is for.
+        port: Port,
+        /// Where its other end is.
         peer: SocketAddr,
     },
     /// Bytes arrived, cut anywhere.
@@ -18,7 +55,8 @@ pub enum LinkInput {
     ///
     /// Until then they count against what one connection can make the server hold.
     Flushed(usize),
-    /// The connection is gone, by the peer or by an error; the last input of its link.
+    /// The connection is gone, by the peer or by an error, or the one asked for could not be had;
+    /// the last input of its link.
     ///
     /// Not reported after [`LinkOutput::Close`].
     Closed,
@@ -27,6 +65,16 @@ pub enum LinkInput {
 /// What to do on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkOutput {
+    /// Connect to the first of these that answers, and report [`LinkInput::Opened`] or, if none
+    /// does in time, [`LinkInput::Closed`]. The first output of its link.
+    Dial {
+        /// What for.
+        port: Port,
+        /// The addresses of one server, tried all at once.
+        to: Vec<Endpoint>,
+        /// Milliseconds until it is given up.
+        timeout_ms: u32,
+    },
     /// Send these bytes, after all sent before.
     Send(Bytes),
     /// Stop reading from this connection: its peer sends faster than it is served.

@@ -82,6 +82,7 @@ const CORE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("ids", &[]),
     ("jute", &[]),
+    ("lane", &["ids"]),
     ("link", &[]),
     ("machine", &["ids"]),
     ("path", &[]),
@@ -91,9 +92,10 @@ const CORE: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "error", "ids", "jute", "link", "machine", "path", "tree", "wire",
+            "error", "ids", "jute", "lane", "link", "machine", "path", "tree", "wire", "zab",
         ],
     ),
+    ("zab", &["ids", "jute", "lane", "link", "wire"]),
 ];
 
 /// Module of the host, and what it may import besides itself.

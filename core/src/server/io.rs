@@ -1,12 +1,12 @@
 //! What a driver tells a server, and what a server asks of its driver.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use bytes::Bytes;
-
 use crate::ids::{LinkId, Seq, SessionId, Zxid};
-use crate::link::{LinkInput, LinkOutput};
+pub use crate::lane::{SnapshotOp, StoreOp};
+use crate::link::{Endpoint, LinkInput, LinkOutput, Port};
 
 /// What the driver reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +37,14 @@ pub enum Input {
 /// What the driver must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Do something on a client's connection.
+    /// Do something on a connection.
     Link(LinkId, LinkOutput),
+    /// Accept connections for this port at these addresses, and no others any more; none is not at
+    /// all. Not used for clients' ports.
+    Listen(Port, Vec<Endpoint>),
+    /// This server cannot go on with the state it holds: drop it with every connection, let the
+    /// store finish, recover, and begin anew with what is on disk. As after a crash.
+    Restart(String),
     /// Do something with the log. Operations are numbered from 1 without gaps, performed in order,
     /// and reported by [`Input::Stored`] only once durable; many may share one fsync.
     Store(Seq, StoreOp),
@@ -48,35 +54,6 @@ pub enum Output {
     AskFacts(LinkId),
     /// Tell whoever watches over this server.
     Event(Event),
-}
-
-/// An operation on the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreOp {
-    /// Append one transaction.
-    Append {
-        /// Its id, greater than that of every append before it.
-        zxid: Zxid,
-        /// Header, body and digest as they also stand in a PROPOSAL; the store adds checksum and
-        /// frame.
-        txn: Bytes,
-    },
-    /// Let the next append begin a new file.
-    Roll,
-}
-
-/// An operation on the one snapshot being written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SnapshotOp {
-    /// Begin a snapshot of the state at `zxid`.
-    Begin {
-        /// Its name.
-        zxid: Zxid,
-    },
-    /// The next bytes of the file.
-    Chunk(Bytes),
-    /// The file is whole: make it durable under its name, then report [`Input::SnapshotStored`].
-    End,
 }
 
 /// What only the host can know at the moment a four-letter word asks.

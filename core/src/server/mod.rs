@@ -278,7 +278,7 @@ impl Server {
 
     fn input(&mut self, input: Input) {
         match input {
-            Input::Link(link, LinkInput::Opened { peer }) => self.opened(link, peer),
+            Input::Link(link, LinkInput::Opened { port: _, peer }) => self.opened(link, peer),
             Input::Link(link, LinkInput::Received(bytes)) => self.received(link, bytes),
             Input::Link(link, LinkInput::Flushed(bytes)) => self.flushed(link, bytes),
             Input::Link(link, LinkInput::Closed) => {

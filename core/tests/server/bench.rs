@@ -7,7 +7,7 @@ use bytes::Bytes;
 use zabra_core::Machine as _;
 use zabra_core::ids::{Instant, LinkId, Seq, SessionId, Xid, Zxid};
 use zabra_core::jute::{append, take, to_vec};
-use zabra_core::link::{LinkInput, LinkOutput};
+use zabra_core::link::{LinkInput, LinkOutput, Port};
 use zabra_core::machine::Now;
 use zabra_core::server::{Config, Event, Input, Output, Recovered, Server, SnapshotOp, StoreOp};
 use zabra_core::tree::Loader;
@@ -92,7 +92,13 @@ impl Bench {
 
     pub(crate) fn open(&mut self, link: LinkId) {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        self.step([Input::Link(link, LinkInput::Opened { peer })]);
+        self.step([Input::Link(
+            link,
+            LinkInput::Opened {
+                port: Port::Client,
+                peer,
+            },
+        )]);
     }
 
     /// Lets time pass, by both clocks.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use zabra_core::ids::LinkId;
-use zabra_core::link::{LinkInput, LinkOutput};
+use zabra_core::link::{LinkInput, LinkOutput, Port};
 
 use super::gauges::Gauges;
 use super::link::{Link, Phase, SocketCount, serve};
@@ -88,7 +88,13 @@ impl Links {
         }
         shared.table.borrow_mut().insert(id, Rc::clone(&link));
         shared.count_links();
-        shared.input(id, LinkInput::Opened { peer });
+        shared.input(
+            id,
+            LinkInput::Opened {
+                port: Port::Client,
+                peer,
+            },
+        );
         // Dropping the handle detaches the task.
         let socket = SocketCount::new(Rc::clone(shared));
         drop(spawn_local(serve(Rc::clone(shared), link, read, socket)));
@@ -131,6 +137,7 @@ impl Links {
         // The machine may not have heard yet that it is gone.
         let Some(link) = table.get(&id) else { return };
         match (output, link.phase.get()) {
+            (LinkOutput::Dial { .. }, _) => {}
             (LinkOutput::Send(bytes), _) => {
                 link.push(bytes);
                 if !link.dirty.replace(true) {

@@ -194,6 +194,7 @@ fn write_log(
             match op {
                 StoreOp::Append { zxid, txn } => store.append(zxid, &txn)?,
                 StoreOp::Roll => store.roll()?,
+                StoreOp::Epochs { .. } | StoreOp::Truncate { .. } | StoreOp::Reset { .. } => {}
             }
         }
         store.sync()?;
@@ -222,6 +223,7 @@ impl<F: FnMut(Report)> SnapshotLane<F> {
                     SnapshotOp::Begin { zxid } => self.begin(zxid),
                     SnapshotOp::Chunk(bytes) => self.chunk(&bytes),
                     SnapshotOp::End => self.end(),
+                    SnapshotOp::Abandon => self.current = None,
                 }
             }
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use zabra_core::Machine as _;
 use zabra_core::ids::{Instant, LinkId, Seq, SessionId, UnixMillis, Xid, Zxid};
 use zabra_core::jute::take;
-use zabra_core::link::{LinkInput, LinkOutput};
+use zabra_core::link::{LinkInput, LinkOutput, Port};
 use zabra_core::machine::Now;
 use zabra_core::server::io::Event;
 use zabra_core::server::{
@@ -119,7 +119,7 @@ impl Driver {
         self.links.insert(link, Link::default());
         self.slots[slot] = Some(link);
         self.inputs
-            .push(Input::Link(link, LinkInput::Opened { peer }));
+            .push(Input::Link(link, LinkInput::Opened { port: Port::Client, peer }));
         self.send(link, &framed(&handshake.bytes(&self.known)));
     }
 

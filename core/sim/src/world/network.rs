@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use zabra_core::ids::LinkId;
-use zabra_core::link::LinkInput;
+use zabra_core::link::{LinkInput, Port};
 use zabra_core::server::Input;
 
 use super::{Event, LINK, World};
@@ -184,8 +184,13 @@ impl World {
         };
         self.links.insert(link, state);
         if let Ok(peer) = format!("{address}:{}", 10_000 + link % 50_000).parse() {
-            self.inbox
-                .push(Input::Link(LinkId(link), LinkInput::Opened { peer }));
+            self.inbox.push(Input::Link(
+                LinkId(link),
+                LinkInput::Opened {
+                    port: Port::Client,
+                    peer,
+                },
+            ));
         }
         self.schedule_step();
         self.travel(Event::ServerSees(link));

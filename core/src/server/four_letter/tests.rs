@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::ids::{Instant, LinkId, UnixMillis};
-use crate::link::{LinkInput, LinkOutput};
+use crate::link::{LinkInput, LinkOutput, Port};
 use crate::machine::{Machine as _, Now};
 use crate::server::config::{Config, FourLetterWords, HostConfig};
 use crate::server::{HostFacts, Input, Output, Recovered, Server, SnapshotOp, StoreOp, Summary};
@@ -129,7 +129,13 @@ impl Bench {
     fn open(&mut self, link: LinkId) {
         let port = u16::try_from(30_000 + link.0).unwrap();
         let peer = ([127, 0, 0, 1], port).into();
-        self.step([Input::Link(link, LinkInput::Opened { peer })]);
+        self.step([Input::Link(
+            link,
+            LinkInput::Opened {
+                port: Port::Client,
+                peer,
+            },
+        )]);
     }
 
     fn send(&mut self, link: LinkId, bytes: &[u8]) {
@@ -601,7 +607,13 @@ fn a_server_that_does_not_serve_yet_says_so() {
         let link = LinkId(bench.links);
         let word = Bytes::copy_from_slice(word);
         let mut inputs = alloc::vec![
-            Input::Link(link, LinkInput::Opened { peer }),
+            Input::Link(
+                link,
+                LinkInput::Opened {
+                    port: Port::Client,
+                    peer
+                }
+            ),
             Input::Link(link, LinkInput::Received(word)),
             Input::Facts(link, HostFacts::default()),
         ];
