@@ -14,5 +14,7 @@
 
 pub mod io;
 pub mod membership;
+mod outbox;
 
 pub use io::{Event, MembershipOp, Options, Output, Recovered, Role};
+pub use outbox::Outbox;
