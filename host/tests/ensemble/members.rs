@@ -18,9 +18,11 @@ use crate::support::wire::{self, Client};
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(40);
 /// Apache ZooKeeper may leave a word unanswered that comes while it changes its role.
 const WORD_TIME_MAX: Duration = Duration::from_millis(500);
+const READ_TIME_MAX: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 const SESSION_MS: i32 = 20_000;
-/// Stat and data are each server's own where its configuration cannot change.
+/// Each server writes it by itself: the time is its own, and where the configuration cannot change
+/// all of it is.
 const CONFIG: &str = "/zookeeper/config";
 
 /// A member's id, its myid.
@@ -177,9 +179,8 @@ impl Ensemble {
 
     /// What each member that runs says it does; empty if it does not serve.
     fn modes(&self) -> BTreeMap<Id, String> {
-        let running = self.members.iter().filter(|(_, m)| m.running.is_some());
-        running
-            .map(|(id, member)| (*id, mode(member.client).unwrap_or_default()))
+        self.running()
+            .map(|(id, member)| (id, mode(member.client).unwrap_or_default()))
             .collect()
     }
 
@@ -203,11 +204,11 @@ impl Ensemble {
         running.map(Server::log).unwrap_or_default()
     }
 
-    /// The tree that every running member has; fails if it is not the same, or if some server ever
-    /// found a digest that was not what another's was.
+    /// The tree that every running member has; fails if it is not the same, or if the digests that
+    /// members remember are not.
     pub(crate) fn tree(&self) -> Tree {
         let mut first: Option<(Id, Tree)> = None;
-        for (&id, member) in self.members.iter().filter(|(_, m)| m.running.is_some()) {
+        for (id, member) in self.running() {
             let tree = self.tree_of(member);
             match &first {
                 None => first = Some((id, tree)),
@@ -219,37 +220,52 @@ impl Ensemble {
     }
 
     fn tree_of(&self, member: &Member) -> Tree {
-        let mut client = Client::open(member.client, SESSION_MS).unwrap();
-        client.add_auth("digest", b"super:test").unwrap();
-        client.sync("/").unwrap();
-        let mut tree = dump(&mut client);
-        client.close().unwrap();
+        let end = Instant::now() + SETTLE_TIME_MAX;
+        let mut tree = loop {
+            match read_tree(member.client) {
+                Ok(tree) => break tree,
+                // An observer of Apache ZooKeeper 3.8.0 was once seen never to answer a read.
+                Err(error) => assert!(Instant::now() < end, "{}: {error:?}", member.client),
+            }
+        };
         if self.reconfig == Reconfig::Off {
             tree.remove(CONFIG);
+        } else if let Some(config) = tree.get_mut(CONFIG) {
+            config.stat.mtime = 0;
         }
         tree
     }
 
-    /// Apache ZooKeeper compares its tree with the leader's digests and only logs what it finds.
+    /// How often each member has found that its tree's digest was not the leader's. Joining from a
+    /// snapshot that was written while the tree changed, an Apache ZooKeeper finds that a few times
+    /// until it has caught up, also from Apache ZooKeeper. After that nobody may.
+    pub(crate) fn digest_mismatches(&self) -> BTreeMap<Id, u64> {
+        let counts = self.running().filter_map(|(id, member)| {
+            let answer = wire::word(member.client, "mntr", WORD_TIME_MAX * 4).unwrap();
+            let mut lines = answer.lines();
+            // Before 3.6 there are no digests.
+            let count = lines.find_map(|line| line.strip_prefix("zk_digest_mismatches_count\t"))?;
+            Some((id, count.parse().unwrap()))
+        });
+        counts.collect()
+    }
+
     fn assert_digests(&self) {
-        let mut wrong = String::new();
-        for member in self.members.values() {
-            for (path, text) in member.logs() {
-                for line in text.lines().filter(|line| is_digest_complaint(line)) {
-                    writeln!(wrong, "{}: {line}", path.display()).unwrap();
-                }
-            }
-        }
-        assert!(wrong.is_empty(), "{wrong}");
         let mut known: BTreeMap<String, (Id, String)> = BTreeMap::new();
-        for (&id, member) in self.members.iter().filter(|(_, m)| m.running.is_some()) {
-            let mismatches = digest_mismatches(member.client);
-            assert_eq!(mismatches.unwrap_or(0), 0, "of member {id}");
+        for (id, member) in self.running() {
             for (zxid, digest) in digests(member.client) {
-                let (other, expected) = known.entry(zxid.clone()).or_insert((id, digest.clone()));
-                assert_eq!(&digest, expected, "members {id} and {other} at zxid {zxid}");
+                let first = known.entry(zxid.clone());
+                let (other, expected) = first.or_insert_with(|| (id, digest.clone()));
+                assert_eq!(&digest, expected, "members {id} and {other} at {zxid}");
             }
         }
+    }
+
+    fn running(&self) -> impl Iterator<Item = (Id, &Member)> {
+        let members = self.members.iter();
+        members
+            .filter(|(_, member)| member.running.is_some())
+            .map(|(id, member)| (*id, member))
     }
 
     fn member(&self, id: Id) -> &Member {
@@ -289,18 +305,15 @@ impl Member {
         }
         fs::write(self.home.join("zoo.cfg"), text).unwrap();
     }
+}
 
-    fn logs(&self) -> Vec<(PathBuf, String)> {
-        let paths = fs::read_dir(&self.home).unwrap();
-        let paths = paths.map(|entry| entry.unwrap().path());
-        paths
-            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-            .map(|path| {
-                let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-                (path, text)
-            })
-            .collect()
-    }
+fn read_tree(address: SocketAddr) -> wire::Result<Tree> {
+    let mut client = Client::open_within(address, SESSION_MS, READ_TIME_MAX)?;
+    client.add_auth("digest", b"super:test")?;
+    client.sync("/")?;
+    let tree = dump(&mut client)?;
+    client.close()?;
+    Ok(tree)
 }
 
 fn mode(address: SocketAddr) -> Option<String> {
@@ -318,22 +331,6 @@ fn digests(address: SocketAddr) -> Vec<(String, String)> {
     pairs
         .map(|(zxid, digest)| (zxid.to_owned(), digest.to_owned()))
         .collect()
-}
-
-/// As far as the server counts them.
-fn digest_mismatches(address: SocketAddr) -> Option<u64> {
-    let answer = wire::word(address, "mntr", WORD_TIME_MAX * 4).unwrap();
-    let mut lines = answer.lines();
-    let count = lines.find_map(|line| line.strip_prefix("zk_digest_mismatches_count\t"))?;
-    count.parse().ok()
-}
-
-fn is_digest_complaint(line: &str) -> bool {
-    let line = line.to_lowercase();
-    line.contains("digest")
-        && ["mismatch", "not match", "differ", "diverge"]
-            .iter()
-            .any(|word| line.contains(word))
 }
 
 fn assert_same(expected: &Tree, other: Id, found: &Tree, id: Id) {

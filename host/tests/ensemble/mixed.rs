@@ -98,6 +98,11 @@ fn zabra_leads(test: &str, apache: Kind, reconfig: Reconfig) {
 
 /// Nothing acknowledged is lost, all trees are the same, and sessions end everywhere.
 pub(crate) fn finish(ensemble: &Ensemble, load: Load) {
+    load.go_on_for(WRITES);
+    let mismatches = ensemble.digest_mismatches();
+    load.go_on_for(WRITES);
+    assert_eq!(ensemble.digest_mismatches(), mismatches);
+    eprintln!("digest mismatches while joining: {mismatches:?}");
     let account = load.conclude();
     account.verify(&ensemble.tree());
     let ephemerals = account.close();

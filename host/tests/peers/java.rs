@@ -161,7 +161,7 @@ impl Left {
         if last {
             abandon_a_session(server);
         }
-        let tree = dump(&mut sessions.admin);
+        let tree = dump(&mut sessions.admin).unwrap();
         Self {
             data: data.to_path_buf(),
             zxid: sessions.admin.zxid,
@@ -176,7 +176,7 @@ impl Left {
         let mut admin = Client::reattach(server.address, &self.sessions.admin).unwrap();
         admin.add_auth("digest", b"super:test").unwrap();
         let owner = Client::reattach(server.address, &self.sessions.owner).unwrap();
-        let found = dump(&mut admin);
+        let found = dump(&mut admin).unwrap();
         for (path, znode) in &self.tree {
             assert_eq!(found.get(path), Some(znode), "{kind:?}: {path}");
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::wire::{Acl, Client, Stat};
+use super::wire::{Acl, Client, Result, Stat};
 
 /// Every znode that a client may see, by its path.
 pub(crate) type Tree = BTreeMap<String, Znode>;
@@ -16,13 +16,13 @@ pub(crate) struct Znode {
 }
 
 /// Reads the tree. Nobody may write meanwhile.
-pub(crate) fn dump(client: &mut Client) -> Tree {
+pub(crate) fn dump(client: &mut Client) -> Result<Tree> {
     let mut tree = Tree::new();
     let mut open = vec!["/".to_owned()];
     while let Some(path) = open.pop() {
-        let (names, children_stat) = client.children(&path).unwrap();
-        let (data, stat) = client.data(&path, false).unwrap();
-        let (acl, acl_stat) = client.acl(&path).unwrap();
+        let (names, children_stat) = client.children(&path)?;
+        let (data, stat) = client.data(&path, false)?;
+        let (acl, acl_stat) = client.acl(&path)?;
         assert_eq!(
             (&stat, &stat),
             (&children_stat, &acl_stat),
@@ -32,5 +32,5 @@ pub(crate) fn dump(client: &mut Client) -> Tree {
         open.extend(names.iter().map(|name| format!("{parent}/{name}")));
         tree.insert(path, Znode { data, stat, acl });
     }
-    tree
+    Ok(tree)
 }
