@@ -233,3 +233,95 @@ fn text(data: &Option<Vec<u8>>) -> String {
         |data| String::from_utf8_lossy(data).into_owned(),
     )
 }
+
+/// What the other tests rely on: each wrong tree is found to be wrong.
+mod tests {
+    use super::History;
+    use crate::support::tree::{Tree, Znode};
+    use crate::support::wire::{Acl, Stat};
+
+    const ONE: Option<&[u8]> = Some(b"1");
+    const TWO: Option<&[u8]> = Some(b"2");
+
+    fn znode(data: &[u8], zxid: i64) -> Znode {
+        Znode {
+            data: Some(data.to_vec()),
+            stat: Stat {
+                czxid: zxid,
+                mzxid: zxid,
+                ctime: 0,
+                mtime: 0,
+                version: 0,
+                cversion: 0,
+                aversion: 0,
+                ephemeral_owner: 0,
+                data_length: 1,
+                num_children: 0,
+                pzxid: zxid,
+            },
+            acl: Acl::open(),
+        }
+    }
+
+    fn tree(znodes: &[(&str, &[u8], i64)]) -> Tree {
+        let znodes = znodes.iter();
+        znodes
+            .map(|(path, data, zxid)| ((*path).to_owned(), znode(data, *zxid)))
+            .collect()
+    }
+
+    /// `/w/a` was set twice, and the second time nobody knows whether together with `/w/b`.
+    fn history() -> History {
+        let mut history = History::new(1, "/w");
+        history.write(&[("/w/a", ONE)], Some(5));
+        history.write(&[("/w/a", TWO), ("/w/b", TWO)], None);
+        history
+    }
+
+    #[test]
+    fn what_is_unknown_may_be_there_or_not() {
+        history().verify(&tree(&[("/w/a", b"1", 5)]));
+        history().verify(&tree(&[("/w/a", b"2", 6), ("/w/b", b"2", 6)]));
+    }
+
+    #[test]
+    #[should_panic(expected = "/w/a is absent")]
+    fn a_lost_write_is_found() {
+        history().verify(&tree(&[]));
+    }
+
+    #[test]
+    #[should_panic(expected = "another zxid")]
+    fn another_zxid_is_found() {
+        history().verify(&tree(&[("/w/a", b"1", 6)]));
+    }
+
+    #[test]
+    #[should_panic(expected = "half of")]
+    fn half_a_transaction_is_found() {
+        history().verify(&tree(&[("/w/a", b"2", 6)]));
+    }
+
+    #[test]
+    #[should_panic(expected = "nobody wrote")]
+    fn a_znode_from_nowhere_is_found() {
+        history().verify(&tree(&[("/w/a", b"1", 5), ("/w/x", b"1", 6)]));
+    }
+
+    #[test]
+    #[should_panic(expected = "created twice")]
+    fn a_create_that_was_done_twice_is_found() {
+        let mut history = History::new(1, "/w");
+        history.create_sequential(b"1", Some(("/w/queue/item-0000000000".into(), 7)));
+        history.verify(&tree(&[
+            ("/w/queue/item-0000000000", b"1", 7),
+            ("/w/queue/item-0000000001", b"1", 8),
+        ]));
+    }
+
+    #[test]
+    #[should_panic(expected = "zxid 0x4 after 0x5")]
+    fn a_zxid_that_goes_back_is_found() {
+        history().write(&[("/w/a", TWO)], Some(4));
+    }
+}
