@@ -11,6 +11,7 @@
 mod history;
 mod load;
 mod members;
+mod membership;
 mod mixed;
 mod rejoin;
 mod rolling;

@@ -51,6 +51,8 @@ pub(crate) struct Ensemble {
 }
 
 struct Member {
+    quorum: SocketAddr,
+    election: SocketAddr,
     home: PathBuf,
     client: SocketAddr,
     running: Option<Server>,
@@ -71,27 +73,17 @@ impl Ensemble {
         let mut lines = String::new();
         let mut members = BTreeMap::new();
         for &(id, role) in roles {
-            let [quorum, election, client] = [free_address(), free_address(), free_address()];
-            let role = match role {
-                Role::Observer => ":observer",
-                Role::Participant => ":participant",
+            let member = Member {
+                quorum: free_address(),
+                election: free_address(),
+                client: free_address(),
+                home: directory.path().join(format!("member-{id}")),
+                running: None,
+                starts: 0,
             };
-            write!(lines, "server.{id}={quorum}:{}{role}", election.port()).unwrap();
-            if reconfig == Reconfig::On {
-                write!(lines, ";{client}").unwrap();
-            }
+            lines += &member.line(id, role, reconfig);
             lines.push('\n');
-            let home = directory.path().join(format!("member-{id}"));
-            let (running, starts) = (None, 0);
-            members.insert(
-                id,
-                Member {
-                    home,
-                    client,
-                    running,
-                    starts,
-                },
-            );
+            members.insert(id, member);
         }
         for (id, member) in &members {
             member.write_files(*id, reconfig, &lines);
@@ -184,9 +176,17 @@ impl Ensemble {
             .collect()
     }
 
-    pub(crate) fn assert_mode(&self, id: Id, expected: &str) {
-        let found = mode(self.member(id).client).unwrap_or_default();
-        assert_eq!(found, expected, "member {id}");
+    /// Waits until a member says that it does this.
+    pub(crate) fn wait_for_mode(&self, id: Id, expected: &str) {
+        let end = Instant::now() + SETTLE_TIME_MAX;
+        while mode(self.member(id).client).as_deref() != Some(expected) {
+            assert!(
+                Instant::now() < end,
+                "member {id} is no {expected}{}",
+                self.log_ends()
+            );
+            thread::sleep(POLL);
+        }
     }
 
     /// Where clients connect, of all members, running or not.
@@ -196,6 +196,11 @@ impl Ensemble {
 
     pub(crate) fn address(&self, id: Id) -> SocketAddr {
         self.member(id).client
+    }
+
+    /// A member's line in a configuration that gives it this role.
+    pub(crate) fn line(&self, id: Id, role: Role) -> String {
+        self.member(id).line(id, role, self.reconfig)
     }
 
     /// Everything that the latest process of a member has logged.
@@ -284,6 +289,19 @@ impl Ensemble {
 }
 
 impl Member {
+    fn line(&self, id: Id, role: Role, reconfig: Reconfig) -> String {
+        let role = match role {
+            Role::Observer => "observer",
+            Role::Participant => "participant",
+        };
+        let (quorum, election) = (self.quorum, self.election.port());
+        let client = match reconfig {
+            Reconfig::Off => String::new(),
+            Reconfig::On => format!(";{}", self.client),
+        };
+        format!("server.{id}={quorum}:{election}:{role}{client}")
+    }
+
     fn write_files(&self, id: Id, reconfig: Reconfig, servers: &str) {
         let data = self.home.join("data");
         fs::create_dir_all(&data).unwrap();

@@ -45,8 +45,8 @@ fn apache_leads(test: &str, apache: Kind, reconfig: Reconfig) {
     write_every_kind(&ensemble, 4, "/through-observer");
     let load = Load::start(&ensemble.addresses());
     load.go_on_for(WRITES);
-    ensemble.assert_mode(1, "follower");
-    ensemble.assert_mode(4, "observer");
+    ensemble.wait_for_mode(1, "follower");
+    ensemble.wait_for_mode(4, "observer");
     ensemble.end(2, End::Kill);
     load.go_on_for(WRITES);
     ensemble.start(2, apache);
@@ -91,7 +91,7 @@ fn zabra_leads(test: &str, apache: Kind, reconfig: Reconfig) {
     load.go_on_for(WRITES);
     ensemble.start(3, Kind::Zabra);
     ensemble.settle();
-    ensemble.assert_mode(3, "follower");
+    ensemble.wait_for_mode(3, "follower");
     load.go_on_for(WRITES);
     finish(&ensemble, load);
 }

@@ -21,6 +21,12 @@ fn from_apache_3_9_and_back() {
 }
 
 #[test]
+fn from_apache_3_5_and_back() {
+    let apache = Kind::Release("3.5.10");
+    there_and_on("rolling-3.5-back", apache, apache, Reconfig::Off);
+}
+
+#[test]
 fn from_apache_3_5_to_3_8_6() {
     let (old, new) = (Kind::Release("3.5.10"), Kind::Release("3.8.6"));
     there_and_on("rolling-3.5", old, new, Reconfig::Off);

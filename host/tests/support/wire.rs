@@ -28,6 +28,7 @@ pub(crate) mod op {
     pub(crate) const GET_CHILDREN2: i32 = 12;
     pub(crate) const CHECK: i32 = 13;
     pub(crate) const MULTI: i32 = 14;
+    pub(crate) const RECONFIG: i32 = 16;
     pub(crate) const CREATE_CONTAINER: i32 = 19;
     pub(crate) const CREATE_TTL: i32 = 21;
     pub(crate) const MULTI_READ: i32 = 22;
@@ -366,6 +367,20 @@ impl Client {
         request.int(0).int(0);
         self.send(&request)?;
         self.reply(XID_SET_WATCHES).map(|_| ())
+    }
+
+    /// Changes the ensemble's membership; returns what it then is.
+    pub(crate) fn reconfig(
+        &mut self,
+        joining: Option<&str>,
+        leaving: Option<&str>,
+    ) -> Result<String> {
+        let mut body = Writer::default();
+        body.buffer(joining.map(str::as_bytes));
+        body.buffer(leaving.map(str::as_bytes));
+        body.buffer(None).long(-1);
+        let reply = self.call(op::RECONFIG, &body)?;
+        Reader(&reply).text()
     }
 
     /// Asks for nothing but a sign of life.
