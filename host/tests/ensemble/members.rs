@@ -144,7 +144,9 @@ impl Ensemble {
         loop {
             let modes = self.modes();
             let leaders = modes.values().filter(|mode| *mode == "leader").count();
-            if leaders == 1 && modes.values().all(|mode| !mode.is_empty()) {
+            let learners = ["follower", "observer"];
+            let learns = |mode: &&String| learners.contains(&mode.as_str());
+            if leaders == 1 && modes.values().filter(learns).count() == modes.len() - 1 {
                 eprintln!("settled: {modes:?}");
                 return;
             }

@@ -1,5 +1,6 @@
 //! A session that goes on, from server to server, as long as the ensemble lives.
 
+use core::mem;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
@@ -78,7 +79,9 @@ impl Session {
             let place = self.at % self.servers.len();
             let server = *self.servers.get(place).expect("a remainder");
             match Client::reattach_within(server, &self.client, REPLY_TIME_MAX) {
-                Ok(client) => {
+                Ok(mut client) => {
+                    // Those that came before the connection was lost have come.
+                    mem::swap(&mut client.events, &mut self.client.events);
                     self.client = client;
                     return;
                 }
