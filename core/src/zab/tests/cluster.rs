@@ -740,7 +740,11 @@ impl Cluster {
         let events: Vec<_> = self
             .servers
             .iter()
-            .map(|server| (&server.id, &server.role, &server.events, &server.restarts))
+            .map(|server| {
+                let events = server.events.iter().rev().take(25).rev();
+                let events: Vec<_> = events.collect();
+                (server.id, server.role, events, &server.restarts)
+            })
             .collect();
         panic!("never came: {what}: {events:#?}");
     }
