@@ -356,8 +356,11 @@ impl Cluster {
             }
             Output::Deliver { zxid, txn } => {
                 server.tree.push((zxid, txn));
+                // At a process's start the tree has what nobody knew to be committed.
                 let index = server.tree.len() - 1;
-                self.agree(at, index);
+                for index in self.canon.len().min(index)..=index {
+                    self.agree(at, index);
+                }
             }
             Output::Serve => {
                 server.serving = true;
