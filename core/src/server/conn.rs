@@ -1,5 +1,6 @@
 //! One client's connection: its frames, who it is, and what it still has to be told.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -47,10 +48,13 @@ pub(super) enum Pending {
     },
     /// A write that was proposed.
     Write {
-        zxid: Zxid,
+        /// Unknown to a learner: its leader numbers it.
+        zxid: Option<Zxid>,
         xid: Xid,
         op: OpCode,
         since: Instant,
+        /// Of a multi in an ensemble that creates by `create2`: see `prep::portable`.
+        asked: Option<Box<[OpCode]>>,
     },
 }
 

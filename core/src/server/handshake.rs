@@ -8,13 +8,13 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::conn::{Conn, Cut, Stage};
+use super::ensemble::Owner;
 use super::four_letter::Word;
 use super::session::{password, password_is_right};
 use super::{Event, HANDSHAKE_BYTES_MAX, Server};
-use crate::ids::{LinkId, SessionId};
+use crate::ids::{LinkId, SessionId, Xid};
 use crate::jute::{self, take};
 use crate::wire::client::{ConnectRequest, ConnectResponse, OpCode};
-use crate::wire::txn::Txn;
 
 impl Server {
     pub(super) fn opened(&mut self, link: LinkId, peer: SocketAddr) {
@@ -118,31 +118,54 @@ impl Server {
         conn.session = session;
         conn.stage = Stage::Opening;
         self.by_session.insert(session, link);
-        self.core
-            .tracker
-            .add(session, timeout_ms, self.core.now.instant);
         let timeout_ms = i32::try_from(timeout_ms).unwrap_or(i32::MAX);
-        let txn = Txn::CreateSession { timeout_ms };
-        let op = OpCode::CREATE_SESSION;
-        self.core
-            .propose(session, crate::ids::Xid(0), op, &txn, Some(link));
+        if self.core.learns() {
+            let body = timeout_ms.to_be_bytes();
+            let op = OpCode::CREATE_SESSION;
+            self.core.forward((session, Xid(0)), op, &body, None);
+        } else {
+            self.core
+                .create_session(session, timeout_ms, Owner::Here, Some(link));
+        }
     }
 
     fn resume_session(&mut self, link: LinkId, session: SessionId, given: &[u8]) {
         // Before anything else is closed: who does not know the password must not disturb who does.
-        let known = password_is_right(session, given) && self.core.tracker.is_alive(session);
-        if !known {
-            if let Some(conn) = self.conns.get_mut(&link) {
-                let peer = conn.peer;
-                self.core
-                    .events
-                    .push(Event::SessionRefused { session, peer });
-                conn.timeout_ms = 0;
-                conn.session = SessionId::NONE;
-            }
-            self.greet(link);
-            return self.close(link);
+        if !password_is_right(session, given) {
+            return self.refuse_session(link, session);
         }
+        if self.core.learns() {
+            let Some(conn) = self.conns.get_mut(&link) else {
+                return;
+            };
+            conn.stage = Stage::Opening;
+            let timeout_ms = conn.timeout_ms;
+            return self.core.ask_for_session(session, timeout_ms, link);
+        }
+        if self.core.tracker.is_alive(session) {
+            self.core.own(session, Owner::Here);
+            self.attach_session(link, session);
+        } else {
+            self.refuse_session(link, session);
+        }
+    }
+
+    /// Tells a client that its session is over.
+    pub(super) fn refuse_session(&mut self, link: LinkId, session: SessionId) {
+        if let Some(conn) = self.conns.get_mut(&link) {
+            let peer = conn.peer;
+            self.core
+                .events
+                .push(Event::SessionRefused { session, peer });
+            conn.timeout_ms = 0;
+            conn.session = SessionId::NONE;
+        }
+        self.greet(link);
+        self.close(link);
+    }
+
+    /// Gives a client's connection its session.
+    pub(super) fn attach_session(&mut self, link: LinkId, session: SessionId) {
         if let Some(&old) = self.by_session.get(&session) {
             self.close(old);
         }

@@ -332,7 +332,7 @@ where
                     batch.store.push((seq, op));
                 }
                 Output::Snapshot(op) => batch.snapshot.push(op),
-                Output::Listen(..) | Output::Restart(_) => {}
+                Output::Listen(..) | Output::Membership(_) | Output::Restart(_) => {}
                 Output::AskFacts(link) => {
                     self.links.hold(link);
                     self.facts.ask(link);
