@@ -17,6 +17,9 @@ pub mod membership;
 mod outbox;
 mod stub;
 pub use stub::Zab;
+pub mod quorum;
 
 pub use io::{Event, MembershipOp, Options, Output, Recovered, Role};
+pub use membership::{Member, Membership};
 pub use outbox::Outbox;
+pub use quorum::Views;
