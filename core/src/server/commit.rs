@@ -105,6 +105,7 @@ impl Server {
         link: Option<LinkId>,
     ) -> Result<(), String> {
         let closed = matches!(txn, Txn::CloseSession { .. });
+        let opened = matches!(txn, Txn::CreateSession { .. });
         let mut changes = Vec::new();
         let watched = !self.core.watches.is_empty();
         let applied = self
@@ -116,6 +117,9 @@ impl Server {
         self.core.compare(header.zxid, digest)?;
         for change in &changes {
             self.fire(change, header.zxid);
+        }
+        if opened && self.core.is_local(header.client) {
+            self.promoted(header.client);
         }
         self.answer(link, header, &applied);
         if closed {

@@ -70,6 +70,10 @@ pub(super) struct Conn {
     pub(super) asked_session: Instant,
     pub(super) session: SessionId,
     pub(super) timeout_ms: u32,
+    /// Whether its session is only this server's.
+    pub(super) local: bool,
+    /// Whether it may only read: there is no leader.
+    pub(super) read_only: bool,
     /// Whether its handshake had the byte that the answer then has too.
     pub(super) read_only_byte: bool,
     pub(super) ids: Vec<Id>,
@@ -155,6 +159,8 @@ impl Conn {
             asked_session: opened,
             session: SessionId::NONE,
             timeout_ms: 0,
+            local: false,
+            read_only: false,
             read_only_byte: false,
             ids: alloc::vec![address_id(peer.ip())],
             pending: VecDeque::new(),

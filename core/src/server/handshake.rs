@@ -87,7 +87,9 @@ impl Server {
         conn.asked_session = self.core.now.instant;
         self.core.stats.received += 1;
         self.core.stats.sessions_asked += 1;
-        if !self.core.serving {
+        let asks_read_only = input.first().is_some_and(|&byte| byte != 0);
+        let read_only = asks_read_only && self.core.is_read_only();
+        if !self.core.serving && !read_only {
             self.core.stats.refused_not_serving += 1;
             return self.refuse(link, "the server is not serving yet".into());
         }
@@ -103,8 +105,15 @@ impl Server {
             .max(config.session_timeout_ms_min)
             .min(config.session_timeout_ms_max);
         conn.timeout_ms = timeout_ms;
+        conn.read_only = read_only;
         if request.session == SessionId::NONE {
             self.open_session(link, timeout_ms);
+        } else if read_only {
+            // Whether it is still alive, only a leader knows. The client goes on looking.
+            self.refuse(
+                link,
+                "its session cannot be resumed in read-only mode".into(),
+            );
         } else {
             self.resume_session(link, request.session, request.password.unwrap_or_default());
         }
@@ -115,6 +124,9 @@ impl Server {
         let Some(conn) = self.conns.get_mut(&link) else {
             return;
         };
+        if conn.read_only || self.core.opens_locals() {
+            return self.open_local(link, session);
+        }
         conn.session = session;
         conn.stage = Stage::Opening;
         self.by_session.insert(session, link);
@@ -133,6 +145,9 @@ impl Server {
         // Before anything else is closed: who does not know the password must not disturb who does.
         if !password_is_right(session, given) {
             return self.refuse_session(link, session);
+        }
+        if self.core.is_local(session) {
+            return self.attach_session(link, session);
         }
         if self.core.learns() {
             let Some(conn) = self.conns.get_mut(&link) else {
@@ -204,11 +219,11 @@ impl Server {
             password: &password,
         };
         // Source: ZOOKEEPER-4814: old clients cannot bear a byte that they did not send.
-        let read_only = conn.read_only_byte;
+        let (read_only, only_reads) = (conn.read_only_byte, conn.read_only);
         conn.frame(|out| {
             jute::append(out, &response);
             if read_only {
-                out.push(0);
+                out.push(u8::from(only_reads));
             }
         });
         self.core.stats.sent += 1;

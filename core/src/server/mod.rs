@@ -132,6 +132,8 @@ struct Core {
     stats: Stats,
     events: Vec<Event>,
     outputs: Vec<Output>,
+    /// Local sessions whose clients have closed them in this step.
+    locals_closed: Vec<SessionId>,
     /// The recent digests, for the word `hash`.
     digests: VecDeque<(Zxid, u64)>,
 }
@@ -272,6 +274,7 @@ impl Server {
             stats,
             events,
             outputs: Vec::new(),
+            locals_closed: Vec::new(),
             digests: VecDeque::new(),
         };
         Self {

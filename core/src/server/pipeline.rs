@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::auth::{Authenticated, authenticate, identity_bytes};
 use super::commit::Kind;
 use super::conn::{Conn, Cut, Pending, Stage};
-use super::ensemble::Owner;
-use super::prep::{Prep, Refusal, asked, is_well_formed, portable};
+use super::ensemble::{Owner, Passage};
+use super::prep::{Prep, Refusal, asked, is_well_formed, portable, wants_ephemeral};
 use super::read::Reads;
 use super::{
     Core, IDENTITY_BYTES_MAX, LONG_BYTES, OUT_BYTES_HARD, OUT_BYTES_HIGH, Output, PENDING_MAX,
@@ -104,11 +104,15 @@ impl Server {
         if !self.core.is_busy() {
             self.ready.append(&mut self.throttled);
         }
+        self.expire_locals();
         for link in core::mem::take(&mut self.ready) {
             if let Some(conn) = self.conns.get_mut(&link) {
                 self.core.drain(conn, link);
                 self.proceed(link);
             }
+        }
+        for session in core::mem::take(&mut self.core.locals_closed) {
+            self.local_closed(session);
         }
     }
 }
@@ -172,10 +176,13 @@ impl Core {
             | OpCode::SET_ACL
             | OpCode::MULTI
             | OpCode::RECONFIG => {
-                self.write(conn, link, xid, op, body);
+                match self.pass(conn, op, body) {
+                    Passage::Free => self.write(conn, link, xid, op, body),
+                    Passage::Refused(error) => self.refuse_write(conn, xid, error),
+                }
                 Handled::Go
             }
-            OpCode::CLOSE_SESSION => {
+            OpCode::CLOSE_SESSION if !conn.local => {
                 let zxid = if self.learns() {
                     self.forward((conn.session, xid), op, &[], Some(&conn.ids));
                     None
@@ -188,7 +195,12 @@ impl Core {
                 conn.stage = Stage::Closing;
                 Handled::Go
             }
-            OpCode::EXISTS
+            OpCode::SYNC if conn.read_only => {
+                self.refuse_write(conn, xid, ErrorCode::NOT_READ_ONLY);
+                Handled::Go
+            }
+            OpCode::CLOSE_SESSION
+            | OpCode::EXISTS
             | OpCode::GET_DATA
             | OpCode::GET_ACL
             | OpCode::GET_CHILDREN
@@ -254,6 +266,9 @@ impl Core {
     pub(super) fn touch(&mut self, conn: &mut Conn) -> bool {
         if self.now.instant < conn.quiet_until {
             return true;
+        }
+        if conn.local {
+            return self.local_alive(conn);
         }
         if self.learns() {
             return self.learner_alive(conn);
@@ -335,6 +350,13 @@ impl Core {
         op: OpCode,
         body: &[u8],
     ) {
+        if op == OpCode::CLOSE_SESSION {
+            // A local one: nobody else need hear of it.
+            conn.reply(xid, self.tree.last_zxid(), None, |_| {});
+            conn.stage = Stage::Closing;
+            self.locals_closed.push(conn.session);
+            return;
+        }
         let mut reads = Reads {
             config: &self.config,
             tree: &self.tree,
@@ -355,7 +377,8 @@ impl Core {
             // The reign is over, and with it this connection.
             return;
         };
-        let owned = self.owned(conn.session, Owner::Here);
+        let ephemeral = self.ensemble.is_some() && wants_ephemeral(op, body);
+        let owned = self.owned(conn.session, Owner::Here, ephemeral);
         if op == OpCode::RECONFIG && self.ensemble.is_some() && owned.is_ok() {
             let by = (conn.session, xid);
             match self.reconfigure(by, body, &conn.ids, Some(link)) {

@@ -431,6 +431,22 @@ pub(super) fn asked(body: &[u8]) -> Option<Box<[OpCode]>> {
     changed.then(|| ops.into_iter().map(|(op, _)| op).collect())
 }
 
+/// Whether a request would create an ephemeral znode.
+pub(super) fn wants_ephemeral(op: OpCode, body: &[u8]) -> bool {
+    let mut input = body;
+    match op {
+        OpCode::CREATE | OpCode::CREATE2 => {
+            let request = take::<CreateRequest<'_>>(&mut input);
+            request.is_ok_and(|request| matches!(request.flags, 1 | 3))
+        }
+        OpCode::MULTI => {
+            let ops = split_multi(body).unwrap_or_default();
+            ops.into_iter().any(|(op, body)| wants_ephemeral(op, body))
+        }
+        _ => false,
+    }
+}
+
 /// Whether a write's body is what its operation takes.
 pub(super) fn is_well_formed(op: OpCode, body: &[u8]) -> bool {
     let mut input = body;

@@ -55,23 +55,3 @@ impl Zab {
     pub fn snapshot_stored(&mut self, z: Zxid) {}
     pub fn sync(&mut self) {}
 }
-impl Membership {
-    pub fn to_text(&self) -> alloc::string::String {
-        alloc::string::String::new()
-    }
-    pub fn reconfigured(
-        &self,
-        a: Option<&str>,
-        b: Option<&str>,
-        c: Option<&str>,
-        s: bool,
-    ) -> Result<Membership, E> {
-        Err(E)
-    }
-}
-pub struct E;
-impl E {
-    pub fn code(&self) -> i32 {
-        0
-    }
-}

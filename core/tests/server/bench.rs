@@ -137,9 +137,10 @@ impl Bench {
                 Output::Snapshot(op) => self.snapshot.push(op),
                 Output::Event(event) => self.events.push(event),
                 Output::AskFacts(_) => {}
-                Output::Listen(..) | Output::Membership(_) | Output::Restart(_) => {
-                    unreachable!("{output:?} is for ensembles")
-                }
+                Output::Link(_, LinkOutput::Dial { .. })
+                | Output::Listen(..)
+                | Output::Membership(_)
+                | Output::Restart(_) => unreachable!("for ensembles"),
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::error::ErrorCode;
 use crate::ids::{LinkId, SessionId, Xid, Zxid};
 use crate::jute::take;
 use crate::server::conn::Pending;
-use crate::server::prep::{Prep, Refusal, portable};
+use crate::server::prep::{Prep, Refusal, portable, wants_ephemeral};
 use crate::wire::client::OpCode;
 use crate::wire::quorum::{Forwarded, Revalidated, Revalidation, Touch};
 use crate::wire::records::Id;
@@ -193,7 +193,7 @@ impl Core {
             }
             OpCode::RECONFIG => {
                 let by = (session, cxid);
-                let done = match self.owned(session, Owner::Learner(from)) {
+                let done = match self.owned(session, Owner::Learner(from), false) {
                     Ok(()) => self.reconfigure(by, body, ids, None),
                     Err(code) => Err(Refusal::Code(code)),
                 };
@@ -214,7 +214,8 @@ impl Core {
         request: (&[u8], &[Id]),
     ) {
         let ((session, cxid), (body, ids)) = (by, request);
-        let prepared = match self.owned(session, Owner::Learner(from)) {
+        let ephemeral = wants_ephemeral(op, body);
+        let prepared = match self.owned(session, Owner::Learner(from), ephemeral) {
             Err(code) => Err(Refusal::Code(code)),
             Ok(()) => {
                 let Some(zxid) = self.next_zxid() else {
@@ -245,13 +246,23 @@ impl Core {
         &mut self,
         session: SessionId,
         by: Owner,
+        ephemeral: bool,
     ) -> Result<(), ErrorCode> {
-        if !self.tracker.is_alive(session) {
-            return Err(ErrorCode::SESSION_EXPIRED);
-        }
+        let alive = self.tracker.is_alive(session);
         let Some(ensemble) = self.ensemble_mut() else {
+            // Standing alone, it was asked before.
             return Ok(());
         };
+        if !alive {
+            // Where sessions may be local to a learner, nobody else knows them. A dead one may then
+            // still write, as in ZooKeeper, but never own a znode.
+            let local = ensemble.config.local_sessions;
+            return if local && !ephemeral {
+                Ok(())
+            } else {
+                Err(ErrorCode::SESSION_EXPIRED)
+            };
+        }
         let owner = *ensemble.leading.owners.entry(session).or_insert(by);
         if owner == by {
             Ok(())

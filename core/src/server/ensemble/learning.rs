@@ -2,7 +2,7 @@
 //!
 //! Source: `LearnerZooKeeperServer`, `FollowerRequestProcessor`, `LearnerSessionTracker`.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -24,11 +24,19 @@ pub(in crate::server) struct Learning {
     pub(super) syncs: VecDeque<LinkId>,
     /// Connections whose sessions the leader was asked about.
     asked: BTreeMap<SessionId, LinkId>,
+    /// Local sessions that are about to be everybody's.
+    upgrading: BTreeSet<SessionId>,
 }
 
 impl Learning {
     pub(super) fn forget(&mut self, session: SessionId) {
         self.touched.remove(&session);
+        self.upgrading.remove(&session);
+    }
+
+    /// Returns whether a session was not being upgraded yet.
+    pub(super) fn upgrade(&mut self, session: SessionId) -> bool {
+        self.upgrading.insert(session)
     }
 }
 

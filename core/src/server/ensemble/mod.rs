@@ -5,6 +5,7 @@
 
 mod leading;
 mod learning;
+mod local;
 mod reconfig;
 mod state;
 
@@ -24,6 +25,7 @@ use crate::zab::{self, Role, Zab};
 use leading::Leading;
 pub(super) use leading::Owner;
 use learning::Learning;
+pub(super) use local::Passage;
 use state::State;
 
 /// Requests that a leader holds for one learner behind its `sync`, at most.
@@ -55,6 +57,8 @@ pub(super) struct Ensemble {
     pub(super) role: Role,
     pub(super) leading: Leading,
     pub(super) learning: Learning,
+    /// Sessions that only this server knows.
+    pub(super) locals: Tracker,
     state: State,
     /// Since when there is no leader.
     pub(super) looking_since: Instant,
@@ -70,7 +74,8 @@ impl Ensemble {
 
     /// When it has something to do though nothing arrives.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.begun.then(|| self.zab.next_wake()).flatten()
+        let zab = self.begun.then(|| self.zab.next_wake()).flatten();
+        [zab, self.locals.next_expiry()].into_iter().flatten().min()
     }
 
     /// Whether it follows or observes.
@@ -100,6 +105,7 @@ impl Server {
         server.core.tree.set_membership(&text, version, now.wall);
         let zab = Zab::new(options, history, entropy, now.instant);
         server.core.serving = false;
+        let locals = Tracker::new(server.core.config.tick_ms);
         server.core.ensemble = Some(alloc::boxed::Box::new(Ensemble {
             config: ensemble,
             zab,
@@ -107,6 +113,7 @@ impl Server {
             role: Role::Looking,
             leading: Leading::default(),
             learning: Learning::default(),
+            locals,
             state: State::default(),
             looking_since: now.instant,
             entropy,
@@ -187,8 +194,9 @@ impl Server {
         core.syncs.clear();
         core.reaper = Reaper::default();
         core.tracker = Tracker::new(core.config.tick_ms);
-        let now = core.now.instant;
+        let (now, tick_ms) = (core.now.instant, core.config.tick_ms);
         if let Some(ensemble) = core.ensemble.as_deref_mut() {
+            ensemble.locals = Tracker::new(tick_ms);
             if role == Role::Looking {
                 ensemble.looking_since = now;
             }
