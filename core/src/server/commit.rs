@@ -10,6 +10,7 @@ use super::conn::{Conn, Pending, Stage};
 use super::prep::Prep;
 use super::read::notify;
 use super::{Core, Event, OUT_BYTES_HARD, Proposal, Server, Stats};
+use crate::error::ErrorCode;
 use crate::ids::{Instant, LinkId, SessionId, Xid, Zxid};
 use crate::jute::{self, Text};
 use crate::tree::watch::Table;
@@ -228,6 +229,11 @@ impl Server {
         self.dirty.push(link);
         if waiting {
             self.ready.insert(link);
+        }
+        // Its client is served elsewhere: what it still has here is somebody's who was cut off.
+        // Source: `FinalRequestProcessor`.
+        if matches!(applied, Applied::Failed(ErrorCode::SESSION_MOVED)) {
+            self.close(link);
         }
     }
 

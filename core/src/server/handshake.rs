@@ -93,6 +93,9 @@ impl Server {
             self.core.stats.refused_not_serving += 1;
             return self.refuse(link, "the server is not serving yet".into());
         }
+        if self.core.leads_only() {
+            return self.refuse(link, "a leader serves no clients (leaderServes=no)".into());
+        }
         let last = self.core.tree.last_zxid();
         if request.last_zxid_seen > last {
             let seen = request.last_zxid_seen;

@@ -257,6 +257,12 @@ impl Core {
         self.ensemble.as_deref().is_none_or(Ensemble::leads)
     }
 
+    /// Whether this server leads and therefore serves no clients.
+    pub(super) fn leads_only(&self) -> bool {
+        let ensemble = self.ensemble.as_deref();
+        ensemble.is_some_and(|it| it.leads() && !it.config.leader_serves)
+    }
+
     pub(super) fn learns(&self) -> bool {
         self.ensemble.as_deref().is_some_and(Ensemble::learns)
     }
