@@ -12,8 +12,6 @@ mod load;
 mod node;
 mod quota;
 mod slab;
-mod stub;
-pub use stub::StateLoader;
 mod snapshot;
 pub mod watch;
 
