@@ -12,9 +12,13 @@
 //!
 //! Start reading at [`Zab`]: `election` finds a leader, then `leader` or `learner` has its turn.
 
+pub mod election;
 pub mod io;
 pub mod membership;
 mod outbox;
+pub mod quorum;
 
 pub use io::{Event, MembershipOp, Options, Output, Recovered, Role};
+pub use membership::{Member, Membership};
 pub use outbox::Outbox;
+pub use quorum::Views;
