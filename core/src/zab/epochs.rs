@@ -4,7 +4,7 @@ use super::outbox::Outbox;
 use crate::ids::{Epoch, Seq};
 use crate::lane::StoreOp;
 
-/// `acceptedEpoch` and `currentEpoch`, and which store operations wrote them last.
+/// `acceptedEpoch` and `currentEpoch`, and which store operation wrote the first.
 ///
 /// They change in memory when the write is asked for; whoever tells a peer of them waits for the
 /// operation. Source: ZOOKEEPER-2307, file first, then anybody else.
@@ -13,7 +13,6 @@ pub(super) struct Epochs {
     accepted: Epoch,
     current: Epoch,
     accepted_at: Seq,
-    current_at: Seq,
 }
 
 impl Epochs {
@@ -23,7 +22,6 @@ impl Epochs {
             accepted,
             current,
             accepted_at: Seq(0),
-            current_at: Seq(0),
         }
     }
 
@@ -37,12 +35,7 @@ impl Epochs {
         self.current
     }
 
-    /// With which operation the promise is durable.
-    pub(super) const fn accepted_at(self) -> Seq {
-        self.accepted_at
-    }
-
-    /// Promises to follow nobody of an earlier epoch.
+    /// Promises to follow nobody of an earlier epoch. The operation with which that is durable.
     ///
     /// # Panics
     /// If a later one was promised.
@@ -58,7 +51,8 @@ impl Epochs {
         self.accepted_at
     }
 
-    /// Has the history of this epoch's leader: of all that was stored before.
+    /// Has the history of this epoch's leader: all that was stored before. The operation with which
+    /// that is durable.
     ///
     /// # Panics
     /// If the epoch was not promised.
@@ -70,10 +64,9 @@ impl Epochs {
         assert!(epoch >= self.current, "epochs ascend");
         // Written also when it is the same: its operation comes after all appends before.
         self.current = epoch;
-        self.current_at = out.store(StoreOp::Epochs {
+        out.store(StoreOp::Epochs {
             accepted: None,
             current: Some(epoch),
-        });
-        self.current_at
+        })
     }
 }

@@ -109,6 +109,14 @@ impl History {
         self.entries.range(self.index_after(zxid)..)
     }
 
+    /// The payload of a transaction that is kept; empty if it is not.
+    pub(super) fn get(&self, zxid: Zxid) -> Bytes {
+        let index = self.index_after(zxid).checked_sub(1);
+        let entry = index.and_then(|index| self.entries.get(index));
+        let found = entry.filter(|entry| entry.0 == zxid);
+        found.map_or_else(Bytes::new, |entry| entry.1.clone())
+    }
+
     /// Takes the next transaction.
     ///
     /// # Panics

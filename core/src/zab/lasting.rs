@@ -1,15 +1,18 @@
 //! What outlasts a role.
 
+use alloc::format;
 use alloc::string::String;
+use core::mem;
 
 use super::durable::Confirmed;
+use super::election::Standing;
 use super::epochs::Epochs;
 use super::history::History;
-use super::io::{Event, MembershipOp, Options, Output};
+use super::io::{MembershipOp, Options, Output};
 use super::membership::Membership;
 use super::outbox::Outbox;
 use super::quorum::Views;
-use crate::ids::{Instant, Zxid};
+use crate::ids::{Instant, ServerId, Zxid};
 
 /// What a server has whatever its role is.
 #[derive(Debug)]
@@ -27,6 +30,12 @@ pub(super) struct Lasting {
     pub(super) trusted: bool,
     /// A leader wanted to cut this history where it has no cut: only a whole state helps.
     pub(super) snapshot_demanded: bool,
+    /// Whether this server observes.
+    pub(super) observer: bool,
+    /// Whom it follows, itself if it leads.
+    pub(super) leader: Option<ServerId>,
+    /// The election has not heard of a membership yet.
+    pub(super) memberships_changed: bool,
 }
 
 /// Why a role ends.
@@ -36,9 +45,12 @@ pub(super) enum Left {
     Look(String),
     /// What this server holds cannot be mended.
     Restart(String),
-    /// The membership names another leader or gives this server another part: go there without an
+    /// A membership in force names the leader, or gives this server another part: without an
     /// election.
-    Move(super::Destination),
+    Move {
+        /// Whom to follow, or this server itself.
+        leader: ServerId,
+    },
 }
 
 impl Lasting {
@@ -78,11 +90,65 @@ impl Lasting {
             let op = MembershipOp::Seen(membership.clone());
             self.out.outputs.push(Output::Membership(op));
             self.last_seen = Some(membership);
+            self.memberships_changed = true;
         }
     }
 
-    /// Tells an operator something.
-    pub(super) fn notice(&mut self, text: String) {
-        self.out.event(Event::Notice(text));
+    /// A membership comes into force; with it perhaps another leader, or another part for this
+    /// server. Source: spec 4.5.
+    pub(super) fn activate(
+        &mut self,
+        membership: Membership,
+        designated: Option<ServerId>,
+    ) -> Result<(), Left> {
+        if !self.options.reconfig_enabled || membership.version <= self.committed.version {
+            return Ok(());
+        }
+        let op = MembershipOp::Active(membership.clone());
+        self.out.outputs.push(Output::Membership(op));
+        self.out.outputs.push(Output::Activated(membership.clone()));
+        let old = mem::replace(&mut self.committed, membership);
+        let version = self.committed.version;
+        self.last_seen.take_if(|seen| seen.version <= version);
+        self.memberships_changed = true;
+        let me = self.committed.member(self.options.me);
+        // Who is not named takes part without a vote.
+        let observer = me.is_some_and(|me| !me.voter);
+        let changed = mem::replace(&mut self.observer, observer) != observer;
+        let Some(leader) = self.leader else {
+            return Ok(());
+        };
+        if let Some(designated) = designated {
+            if designated == leader && (!changed || leader == self.options.me) {
+                return Ok(());
+            }
+            return Err(Left::Move { leader: designated });
+        }
+        let before = old.member(leader).filter(|member| member.voter);
+        let after = self.committed.member(leader).filter(|member| member.voter);
+        if before.is_none() || before.map(|m| &m.quorum) != after.map(|m| &m.quorum) {
+            return Err(Left::Look(format!(
+                "server {leader} does not lead in the membership of version {version:x}"
+            )));
+        }
+        if changed {
+            return Err(Left::Move { leader });
+        }
+        Ok(())
+    }
+
+    /// What this server is when a round of election begins. Source: spec 1.7.
+    pub(super) fn standing(&self) -> Standing {
+        let epoch = self.epochs.current();
+        let zxid = self.history.last();
+        if self.observer {
+            Standing::Observer
+        } else if !self.views().is_voter(self.options.me) {
+            Standing::NonVoter { zxid, epoch }
+        } else if !self.trusted {
+            Standing::Untrusted { epoch }
+        } else {
+            Standing::Voter { zxid, epoch }
+        }
     }
 }

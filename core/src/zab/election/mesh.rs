@@ -345,10 +345,13 @@ impl Mesh {
     }
 
     fn make_room(&mut self, out: &mut Outbox) {
-        let strangers = self.links.iter().filter_map(|(id, link)| match link.purpose {
-            Purpose::Stranger { since } => Some((since, *id)),
-            Purpose::Dial(_) | Purpose::Peer(_) => None,
-        });
+        let strangers = self
+            .links
+            .iter()
+            .filter_map(|(id, link)| match link.purpose {
+                Purpose::Stranger { since } => Some((since, *id)),
+                Purpose::Dial(_) | Purpose::Peer(_) => None,
+            });
         let (mut count, mut oldest) = (0, None);
         for stranger in strangers {
             count += 1;
@@ -492,7 +495,10 @@ impl Mesh {
         if claimed.0 < 0 {
             return Err(format!("expected a server's id from 0, found {claimed}"));
         }
-        let outsiders = self.peers.values().filter(|peer| peer.configured.is_empty());
+        let outsiders = self
+            .peers
+            .values()
+            .filter(|peer| peer.configured.is_empty());
         if !self.peers.contains_key(&server) && outsiders.count() >= OUTSIDERS_MAX {
             return Err(format!(
                 "it is server {claimed}, and there are {OUTSIDERS_MAX} outside the membership"
@@ -503,12 +509,7 @@ impl Mesh {
 
     /// Connects to a server that asked for it. The connection that there was is of no use: the
     /// server would not have asked.
-    fn call_back(
-        &mut self,
-        server: ServerId,
-        out: &mut Outbox,
-        happenings: &mut Vec<Happening>,
-    ) {
+    fn call_back(&mut self, server: ServerId, out: &mut Outbox, happenings: &mut Vec<Happening>) {
         let Some(peer) = self.peers.get_mut(&server) else {
             return;
         };
@@ -544,7 +545,8 @@ impl Mesh {
         }
         let link = out.dial(Port::Election, to, self.connect_timeout_ms);
         peer.reach = Reach::Dialling(link);
-        self.links.insert(link, Link::new(Purpose::Dial(server), None));
+        self.links
+            .insert(link, Link::new(Purpose::Dial(server), None));
     }
 
     fn closed(&mut self, id: LinkId, out: &mut Outbox, happenings: &mut Vec<Happening>) {

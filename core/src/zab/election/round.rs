@@ -114,7 +114,11 @@ impl Round {
     /// not be joined for its last word. What it voted for while it looked it still voted for.
     pub(super) fn forget(&mut self, server: ServerId) {
         self.outside.remove(&server);
-        if self.received.get(&server).is_some_and(|ballot| ballot.state != State::LOOKING) {
+        if self
+            .received
+            .get(&server)
+            .is_some_and(|ballot| ballot.state != State::LOOKING)
+        {
             self.received.remove(&server);
         }
     }
@@ -139,7 +143,11 @@ impl Round {
         let tell = if vote.round > self.number {
             self.number = vote.round;
             self.clear();
-            self.proposal = if voters.beats(&vote, &self.first) { vote } else { self.first };
+            self.proposal = if voters.beats(&vote, &self.first) {
+                vote
+            } else {
+                self.first
+            };
             self.proposal.round = self.number;
             Tell::Everyone
         } else if voters.beats(&vote, &self.proposal) {
@@ -173,7 +181,10 @@ impl Round {
             }
         }
         self.outside.insert(from, ballot);
-        let agreeing = self.outside.iter().filter(|(_, other)| other.agrees(&ballot));
+        let agreeing = self
+            .outside
+            .iter()
+            .filter(|(_, other)| other.agrees(&ballot));
         let electors = agreeing.map(|(id, _)| *id).collect();
         if voters.have_quorum(&electors) && self.leads(&self.outside, ballot.vote) {
             self.number = ballot.vote.round;
@@ -196,7 +207,10 @@ impl Round {
 
     /// Who votes in this round as `ballot` says, this server included.
     fn agreeing(&self, ballot: &Ballot, voters: &Voters) -> BTreeSet<ServerId> {
-        let others = self.received.iter().filter(|(_, other)| other.agrees(ballot));
+        let others = self
+            .received
+            .iter()
+            .filter(|(_, other)| other.agrees(ballot));
         let mut agreeing: BTreeSet<_> = others.map(|(id, _)| *id).collect();
         if voters.contains(self.me) && !self.first.is_untrusted() && self.proposal == ballot.vote {
             agreeing.insert(self.me);
@@ -231,7 +245,10 @@ impl Round {
         }
         let since = *self.agreed.get_or_insert(now);
         let accounted_for = |id: ServerId| {
-            id == self.me || self.received.contains_key(&id) || self.mute.contains(&id) || absent(id)
+            id == self.me
+                || self.received.contains_key(&id)
+                || self.mute.contains(&id)
+                || absent(id)
         };
         if now < since.plus_ms(FINALIZE_WAIT_MS) && !voters.ids().into_iter().all(accounted_for) {
             return None;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::choice::{Choice, choose};
 use super::handler::{Stage, commit, proposal};
 use super::{Close, Leader, Phase};
-use crate::ids::{Epoch, LinkId, Seq, ServerId, Zxid};
+use crate::ids::{Epoch, LinkId, Seq, Zxid};
 use crate::wire::quorum::{AckEpoch, LeaderInfo, LearnerInfo, PROTOCOL, Packet, PacketType};
 use crate::zab::io::{Event, Output};
 use crate::zab::lasting::{Lasting, Left};
@@ -102,8 +102,7 @@ impl Leader {
     fn inform(&mut self, link: LinkId, epoch: Epoch, lasting: &mut Lasting) {
         if let Some(handler) = self.learners.get_mut(&link) {
             let info = LeaderInfo { protocol: PROTOCOL };
-            let packet =
-                Packet::with_data(PacketType::LEADER_INFO, epoch.start(), info.to_bytes());
+            let packet = Packet::with_data(PacketType::LEADER_INFO, epoch.start(), info.to_bytes());
             handler.send(&packet.to_bytes(), lasting);
             handler.stage = Stage::Promising;
         }
@@ -133,7 +132,10 @@ impl Leader {
                 Ok(())
             }
             Phase::Discovering | Phase::Promising { .. } | Phase::Agreeing { .. } => {
-                if promise.current.is_some_and(|current| (current, packet.zxid) > own) {
+                if promise
+                    .current
+                    .is_some_and(|current| (current, packet.zxid) > own)
+                {
                     return Err(format!(
                         "server {} is ahead: epoch and last transaction {:?} and {}, this \
                          leader's {} and {}",
@@ -289,16 +291,11 @@ impl Leader {
             .filter(|(_, handler)| handler.stage == stage);
         at.map(|(&link, _)| link).collect()
     }
-
-    /// The server at the end of a link.
-    pub(super) fn learner(&self, link: LinkId) -> Option<ServerId> {
-        self.learners.get(&link).map(|handler| handler.id)
-    }
 }
 
 impl Phase {
     /// The epoch, once it is known.
-    const fn epoch(self) -> Option<Epoch> {
+    pub(super) const fn epoch(self) -> Option<Epoch> {
         match self {
             Self::Discovering => None,
             Self::Promising { epoch, .. }

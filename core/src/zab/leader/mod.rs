@@ -20,11 +20,10 @@ mod handler;
 mod reads;
 mod state;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -56,6 +55,8 @@ pub(super) struct Leader {
     /// Who must agree to what is proposed.
     rules: Arc<Vec<Membership>>,
     reads: Reads,
+    /// Voters that look for a leader again.
+    returned: BTreeSet<ServerId>,
 }
 
 /// How far the leadership is.
@@ -97,6 +98,7 @@ impl Leader {
             own: Zxid::ZERO,
             rules: Arc::new(Vec::new()),
             reads: Reads::default(),
+            returned: BTreeSet::new(),
         })
     }
 
@@ -334,5 +336,5 @@ fn listen_endpoints(lasting: &Lasting) -> Vec<Endpoint> {
         host: "0.0.0.0".into(),
         port,
     };
-    ports.into_iter().map(every).collect::<vec::Vec<_>>()
+    ports.into_iter().map(every).collect()
 }

@@ -51,11 +51,7 @@ impl Leader {
     }
 
     /// That was all of it: what was committed since follows.
-    pub(crate) fn snapshot_end(
-        &mut self,
-        link: LinkId,
-        lasting: &mut Lasting,
-    ) -> Result<(), Left> {
+    pub(crate) fn snapshot_end(&mut self, link: LinkId, lasting: &mut Lasting) -> Result<(), Left> {
         let Some(handler) = self.learners.get_mut(&link) else {
             return Ok(());
         };
