@@ -36,21 +36,32 @@ pub enum EpochsError<E> {
         /// The file.
         file: String,
         /// What it holds.
-        content: String,
+        error: NoEpoch,
     },
+}
+
+/// What a file holds that should hold an epoch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoEpoch(pub String);
+
+impl fmt::Display for NoEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "expected an epoch, a decimal number from 0 to {}, found {:?}; restore the file from a \
+             backup of this very server, or take the server out of the ensemble and add it anew \
+             with an empty directory",
+            i32::MAX,
+            self.0
+        )
+    }
 }
 
 impl<E: fmt::Display> fmt::Display for EpochsError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disk(error) => error.fmt(f),
-            Self::Unreadable { file, content } => write!(
-                f,
-                "{file}: expected an epoch, a decimal number from 0 to {}, found {content:?}; \
-                 restore the file from a backup of this very server, or take the server out of the \
-                 ensemble and add it anew with an empty directory",
-                i32::MAX
-            ),
+            Self::Unreadable { file, error } => write!(f, "{file}: {error}"),
         }
     }
 }
@@ -114,7 +125,7 @@ fn read<D: Disk>(disk: &mut D, name: &str) -> Result<Option<Epoch>, EpochsError<
         Ok(epoch) if epoch >= 0 => Ok(Some(Epoch(epoch))),
         _ => Err(EpochsError::Unreadable {
             file: disk.location(name),
-            content: content.into_owned(),
+            error: NoEpoch(content.into_owned()),
         }),
     }
 }

@@ -58,6 +58,11 @@ pub enum TruncateError<E> {
     },
 }
 
+/// How an operator gets a leader's snapshot for a server. Without its logs it must not claim an
+/// epoch any more, or it could win an election with nothing; the promise it must keep.
+const SNAPSHOT_ADVICE: &str = "stop the server, move its logs, snapshots and currentEpoch away but \
+    leave acceptedEpoch, and start it again: it is given the leader's state";
+
 impl<E: fmt::Display> fmt::Display for TruncateError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -73,9 +78,10 @@ impl<E: fmt::Display> fmt::Display for TruncateError<E> {
             } => {
                 write!(f, "expected transaction {to} in the log, found ")?;
                 match snapshot {
-                    Some(snapshot) => write!(f, "only up to {reached} after snapshot {snapshot}"),
-                    None => write!(f, "only up to {reached}, and no snapshot before it"),
+                    Some(snapshot) => write!(f, "only up to {reached} after snapshot {snapshot}")?,
+                    None => write!(f, "only up to {reached}, and no snapshot before it")?,
                 }
+                write!(f, "; {SNAPSHOT_ADVICE}")
             }
             Self::NoSnapshot { zxid } => write!(
                 f,

@@ -4,7 +4,7 @@ use super::*;
 
 use crate::ids::{Epoch, Seq};
 use crate::lane::StoreOp;
-use crate::store::epochs::{self, Epochs, EpochsError};
+use crate::store::epochs::{self, Epochs, EpochsError, NoEpoch};
 use crate::store::lane::{LaneError, LogLane};
 use crate::store::log::LogOptions;
 use crate::store::recovery::{Recovered, recover};
@@ -590,7 +590,7 @@ fn what_is_no_epoch_is_told_with_its_file() {
             let error = epochs::open(&mut disk.clone(), Zxid(EPOCH_1)).unwrap_err();
             let expected = EpochsError::Unreadable {
                 file: std::format!("/mem/{name}"),
-                content: content.to_string(),
+                error: NoEpoch(content.to_string()),
             };
             assert_eq!(error, expected);
             assert_eq!(disk.operations(), 0);
