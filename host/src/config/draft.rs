@@ -100,6 +100,9 @@ impl Draft {
         draft.data_dir = Some("zabra-data".into());
         draft.client_port = Some(2181);
         draft.unbound = Unbound::Loopback;
+        // Those of the ZooKeeper image: with variables alone, an ensemble starts as it does there.
+        draft.ensemble.init_limit = Some(5);
+        draft.ensemble.sync_limit = Some(2);
         draft
     }
 

@@ -59,6 +59,19 @@ pub(super) static KEYS: &[Key] = &[
         "",
         Effect::Ensemble(Shape::Count),
     ),
+    key("quorumCnxnTimeoutMs", "", Effect::Ensemble(Shape::Count)),
+    key(
+        "leaderConnectDelayDuringRetryMs",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key(
+        "observerMaster.sizeLimit",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key("snapshotSizeFactor", "", Effect::Ensemble(Shape::Any)),
+    key("forceSnapshotSync", "", Effect::Ensemble(Shape::Switch)),
     key("syncEnabled", "", Effect::Ensemble(Shape::Switch)),
     key(
         "multiAddress.reachabilityCheckEnabled",

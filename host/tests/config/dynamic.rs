@@ -171,12 +171,20 @@ fn bytes_that_are_not_utf8_and_who_may_read_them_stay() {
 fn what_is_written_is_read_again() {
     let text = "dataDir=/nonexistent\ninitLimit=10\nsyncLimit=5\nmyid=1\nclientPort=21821\n\
                 standaloneEnabled=false\nserver.1=127.0.0.1:24881:25881\n";
-    let written = Written::new(text);
+    let mut written = Written::new(text);
+    // In a directory whose name no properties file can hold as it is.
+    let directory = written.dir.0.join("a b\\c é😀");
+    fs::create_dir(&directory).unwrap();
+    let file = directory.join("zoo.cfg");
+    fs::rename(&written.files.file, &file).unwrap();
+    written.files.file = file;
     let (active, seen) = (membership(0x1_0000_0006), membership(0x1_0000_000b));
     written.active(&active);
     written.seen(&seen);
     let config = ServerConfig::load(&sources(Some(&written.files.file), &[])).unwrap();
     let ensemble = config.ensemble.unwrap();
+    let dynamic = directory.join("zoo.cfg.dynamic.100000006");
+    assert_eq!(ensemble.dynamic_file, Some(dynamic));
     assert_eq!(ensemble.files.as_ref(), Some(&written.files));
     assert_eq!(ensemble.zab.committed, active);
     assert_eq!(ensemble.zab.last_seen, Some(seen));

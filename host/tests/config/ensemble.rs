@@ -109,6 +109,7 @@ fn keys_of_an_ensemble_take_effect() {
         "reconfigEnabled=true" => |c| c.zab.reconfig_enabled, true;
         "zookeeper.reconfigEnabled=true" => |c| c.zab.reconfig_enabled, true;
         "standaloneEnabled=false" => |c| c.standalone_enabled, false;
+        "quorumCnxnTimeoutMs=9" => |c| c.zab.sync_limit, 5;
         "quorumListenOnAllIPs=true" => |c| c.zab.listen_on_all_ips, true;
         "localSessionsEnabled=true" => |c| c.local_sessions, true;
         "localSessionsUpgradingEnabled=true" => |c| c.local_sessions_upgrading, true;
@@ -422,13 +423,12 @@ fn variables_of_the_zookeeper_image_make_an_ensemble() {
     let mut variables = vec![
         ("ZOO_SERVERS", servers),
         ("ZOO_MY_ID", "2"),
-        ("ZOO_INIT_LIMIT", "5"),
-        ("ZOO_SYNC_LIMIT", "2"),
         ("ZOO_DATA_DIR", "/nonexistent"),
     ];
     let config = load_env(&variables).unwrap();
     let ensemble = config.ensemble.unwrap();
     assert_eq!((ensemble.zab.me, ensemble.files), (ServerId(2), None));
+    // As the image sets them, if nobody else does.
     assert_eq!((ensemble.zab.init_limit, ensemble.zab.sync_limit), (5, 2));
 
     variables.push(("ZOO_CFG_EXTRA", "reconfigEnabled=true"));
