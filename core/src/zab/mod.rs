@@ -12,6 +12,7 @@
 //!
 //! Start reading at [`Zab`]: `election` finds a leader, then `leader` or `learner` has its turn.
 
+pub mod election;
 pub mod io;
 pub mod membership;
 mod outbox;
