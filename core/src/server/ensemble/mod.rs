@@ -165,6 +165,7 @@ impl Server {
                 }
             }
             zab::Output::Request { from, data, ids } => self.forwarded(from, data, ids),
+            zab::Output::SyncAnswered(link) => self.release_learner(link),
             zab::Output::Synced => self.synced(),
             zab::Output::PingDue => core.tell_touched(),
             zab::Output::Touches(data) => core.touched(&data),

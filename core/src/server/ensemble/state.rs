@@ -146,9 +146,9 @@ impl Core {
             return;
         }
         match tree.snapshot_piece(SLICE_BYTES) {
-            Some(Piece::Part(bytes)) => zab.snapshot_chunk(link, bytes.into()),
+            Some(Piece::Part(bytes)) => zab.snapshot_chunk(link, &bytes.into()),
             Some(Piece::Last(bytes)) => {
-                zab.snapshot_chunk(link, bytes.into());
+                zab.snapshot_chunk(link, &bytes.into());
                 zab.snapshot_end(link);
                 state.sending = None;
             }

@@ -337,6 +337,7 @@ impl Leader {
                 Some(link) => {
                     if let Some(handler) = self.learners.get_mut(&link) {
                         handler.say(PacketType::SYNC, Zxid::ZERO, lasting);
+                        lasting.out.outputs.push(Output::SyncAnswered(link));
                     }
                 }
             }
