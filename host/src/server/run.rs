@@ -3,13 +3,15 @@
 use core::hash::BuildHasher;
 use core::net::SocketAddr;
 use core::num::NonZeroU32;
+use core::pin::{Pin, pin};
 use core::time::Duration;
 use std::hash::RandomState;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tracing::{info, warn};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
 use zabra_core::ids::{Seq, UnixMillis};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event, HostFacts, Recovered, Server, SnapshotOp, StoreOp};
@@ -18,12 +20,12 @@ use zabra_core::store::names::Compression as FileCompression;
 use zabra_core::store::recovery::{self, recover};
 use zabra_core::tree::Loader;
 
-use super::driver::{Driver, DriverError, Inbox, Lanes as LanesOf};
+use super::driver::{Driver, DriverError, Ended, Inbox, Lanes as LanesOf, runtime};
 use crate::config::{Compression, ServerConfig};
 use crate::error::Error;
 use crate::host_facts;
 use crate::logging::EventLog;
-use crate::net::{Gauges, ListenOptions, Listeners};
+use crate::net::{Gauges, ListenOptions, Listeners, PeerOptions};
 use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report};
 
 /// File descriptors kept from clients: directories and their locks, two logs, a snapshot, the
@@ -34,6 +36,9 @@ const DESCRIPTORS_RESERVED: usize = 48;
 ///
 /// `started` hears where it listens once it does; clients are answered from then on.
 ///
+/// A server that cannot go on with the state it holds is dropped and begins anew from what is on
+/// disk, as after a crash, in this process and on the same ports.
+///
 /// # Errors
 /// An address cannot be listened on, the data cannot be used, or the log can no longer be written.
 pub fn run(
@@ -41,7 +46,6 @@ pub fn run(
     started: impl FnOnce(&ServerConfig, &[SocketAddr]),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let begun = Instant::now();
     let autocreate = if config.create_directories {
         Autocreate::Yes
     } else {
@@ -53,64 +57,163 @@ pub fn run(
     if let Some(first) = bound.first() {
         config.core.host.client_port = first.port();
     }
-
-    let entropy = entropy();
-    let (loader, found) = load(&config, &directories, entropy)?;
-    let inbox = Inbox::new();
-    let lanes = Lanes::start(
-        &directories,
-        found.last,
-        lane_options(&config),
-        reporter(&inbox),
-    )?;
-    let lanes = Rc::new(lanes);
-    info!(
-        zxid = %found.last,
-        transactions_replayed = found.txns,
-        milliseconds = begun.elapsed().as_millis(),
-        "data read"
-    );
-
-    let recovered = Recovered {
-        snapshot: found.snapshot.is_some(),
-        txns: found.txns,
-        log_bytes: found.log_bytes,
-    };
-    let now = Now {
-        instant: zabra_core::ids::Instant(0),
-        wall: wall(),
-    };
-    let machine = Server::new(config.core.clone(), loader, recovered, entropy, now);
-    let gauges = Arc::new(Gauges::default());
-    let facts = facts(&directories, &lanes);
-    started(&config, &bound);
-    let driver = Driver {
-        machine,
-        lanes: Handed(Rc::clone(&lanes)),
+    let host = Host {
+        config,
+        directories,
         listeners,
-        inbox,
-        facts,
-        events: events(),
-        warnings: Box::new(|line| warn!("{line}")),
-        gauges,
+        gauges: Arc::default(),
     };
-    let ended = driver.run(stop);
-    // The driver is gone and with it the other owner: what was handed over is finished before the
-    // lock on the directories goes.
-    if let Ok(lanes) = Rc::try_unwrap(lanes) {
-        lanes.close();
+    let runtime = runtime().map_err(|error| host.error(error))?;
+    let started = || started(&host.config, &bound);
+    let ended = runtime.block_on(host.run(started, pin!(stop)));
+    runtime.shutdown_background();
+    ended
+}
+
+/// What outlives a restart of the server.
+struct Host {
+    config: ServerConfig,
+    directories: Directories,
+    listeners: Listeners,
+    gauges: Arc<Gauges>,
+}
+
+impl Host {
+    async fn run(
+        &self,
+        started: impl FnOnce(),
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Error> {
+        let mut started = Some(started);
+        let mut back_off = BackOff::default();
+        loop {
+            let begun = Instant::now();
+            let started = || {
+                if let Some(started) = started.take() {
+                    started();
+                }
+            };
+            let reason = match self.live(started, stop.as_mut()).await? {
+                Ended::Stopped => return Ok(()),
+                Ended::Restart(reason) => reason,
+            };
+            let pause = back_off.after(begun.elapsed());
+            error!(
+                reason = reason.as_str(),
+                pause_ms = pause.as_millis(),
+                "the server cannot go on with its state and begins anew with what is on disk"
+            );
+            if timeout(pause, stop.as_mut()).await.is_ok() {
+                return Ok(());
+            }
+        }
     }
-    ended.map_err(|error| match error {
-        DriverError::Io(source) => Error::Runtime(source),
-        // A lane's error is the store's own, which names its file, or a panic's.
-        DriverError::Lane(source) => match source.downcast::<crate::store::Error>() {
-            Ok(error) => Error::from(*error),
-            Err(source) => Error::Store {
-                path: config.data_log_dir.clone(),
-                source,
+
+    /// One life of the server, from what is on disk to its end. Nothing of it is left then but the
+    /// files.
+    async fn live(
+        &self,
+        started: impl FnOnce(),
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ended, Error> {
+        let Self {
+            config,
+            directories,
+            ..
+        } = self;
+        let begun = Instant::now();
+        let entropy = entropy();
+        let (loader, found) = load(config, directories, entropy)?;
+        // Of this life only: what the lanes of the last one still say is not for this machine.
+        let inbox = Inbox::new();
+        let lanes = Lanes::start(
+            directories,
+            found.last,
+            lane_options(config),
+            reporter(&inbox),
+        )?;
+        let lanes = Rc::new(lanes);
+        info!(
+            zxid = %found.last,
+            transactions_replayed = found.txns,
+            milliseconds = begun.elapsed().as_millis(),
+            "data read"
+        );
+
+        let recovered = Recovered {
+            snapshot: found.snapshot.is_some(),
+            txns: found.txns,
+            log_bytes: found.log_bytes,
+        };
+        let now = Now {
+            instant: zabra_core::ids::Instant(0),
+            wall: wall(),
+        };
+        let machine = Server::new(config.core.clone(), loader, recovered, entropy, now);
+        let facts = facts(directories, &lanes);
+        started();
+        let driver = Driver {
+            machine,
+            lanes: Handed(Rc::clone(&lanes)),
+            listeners: self.listeners.try_clone().map_err(Error::Runtime)?,
+            peers: PeerOptions::default(),
+            inbox,
+            facts,
+            events: events(),
+            warnings: Box::new(|line| warn!("{line}")),
+            gauges: Arc::clone(&self.gauges),
+        };
+        let ended = driver.serve(stop).await;
+        // The driver is gone and with it the other owner: what was handed over is finished before
+        // the files are read again, or the lock on the directories goes.
+        if let Ok(lanes) = Rc::try_unwrap(lanes) {
+            lanes.close();
+        }
+        ended.map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: DriverError) -> Error {
+        match error {
+            DriverError::Io(source) => Error::Runtime(source),
+            DriverError::Bind(error) => Error::BindPeer {
+                port: error.port,
+                endpoint: error.endpoint,
+                source: error.source,
             },
-        },
-    })
+            // A lane's error is the store's own, which names its file, or a panic's.
+            DriverError::Lane(source) => match source.downcast::<crate::store::Error>() {
+                Ok(error) => Error::from(*error),
+                Err(source) => Error::Store {
+                    path: self.config.data_log_dir.clone(),
+                    source,
+                },
+            },
+        }
+    }
+}
+
+/// How long to wait before a server begins anew: whatever made it give up may be there again.
+#[derive(Debug, Default)]
+struct BackOff {
+    /// The last pause, zero after a life that was long.
+    pause: Duration,
+}
+
+impl BackOff {
+    const PAUSE_MIN: Duration = Duration::from_millis(100);
+    const PAUSE_MAX: Duration = Duration::from_secs(10);
+    /// A life that is longer has nothing to do with the one before.
+    const LIFE: Duration = Duration::from_secs(60);
+
+    /// The pause after a life of this length.
+    fn after(&mut self, life: Duration) -> Duration {
+        self.pause = if life >= Self::LIFE {
+            Self::PAUSE_MIN
+        } else {
+            (self.pause * 2).clamp(Self::PAUSE_MIN, Self::PAUSE_MAX)
+        };
+        self.pause
+    }
 }
 
 fn listen(config: &ServerConfig) -> Result<Listeners, Error> {
@@ -216,4 +319,22 @@ fn wall() -> UnixMillis {
 /// Different in every process; the standard library asks the system for it.
 fn entropy() -> u64 {
     RandomState::new().hash_one(0_u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_while_lives_are_short() {
+        let mut back_off = BackOff::default();
+        let mut after = |seconds| back_off.after(Duration::from_secs(seconds)).as_millis();
+        let short: Vec<u128> = (0..9).map(|_| after(1)).collect();
+        assert_eq!(
+            short,
+            [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]
+        );
+        assert_eq!(after(60), 100);
+        assert_eq!(after(59), 200);
+    }
 }
