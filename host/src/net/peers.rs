@@ -220,10 +220,7 @@ async fn bind(
 async fn addresses(resolver: &Resolver, endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
     let found = resolver.resolve(&endpoint.host, endpoint.port).await?;
     if found.iter().any(|addr| addr.ip().is_unspecified()) {
-        let both: [IpAddr; 2] = [
-            Ipv4Addr::UNSPECIFIED.into(),
-            Ipv6Addr::UNSPECIFIED.into(),
-        ];
+        let both: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         return Ok(both.map(|ip| SocketAddr::new(ip, endpoint.port)).into());
     }
     Ok(found)

@@ -28,9 +28,7 @@ use zabra_core::ids::{Instant, LinkId, Seq, UnixMillis};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp};
 
-use crate::net::{
-    Accepting, Gauges, Links, Listeners, PeerBindError, PeerOptions, PeerPorts,
-};
+use crate::net::{Accepting, Gauges, Links, Listeners, PeerBindError, PeerOptions, PeerPorts};
 
 use facts::Facts;
 pub use inbox::Inbox;
@@ -164,11 +162,7 @@ where
     ) -> Result<Ended, DriverError> {
         let inbox = self.inbox.clone();
         let warnings: Rc<dyn Fn(String)> = Rc::from(self.warnings);
-        let links = Links::new(
-            Arc::clone(&self.gauges),
-            Rc::clone(&warnings),
-            self.peers,
-        );
+        let links = Links::new(Arc::clone(&self.gauges), Rc::clone(&warnings), self.peers);
         let accepting = self.listeners.accept(&links).map_err(DriverError::Io)?;
         let fail = inbox.clone();
         let peers = PeerPorts::new(&links, Rc::new(move |error| fail.fail(error)));

@@ -12,8 +12,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
-use zabra::net::{Gauges, ListenOptions, Listeners};
-use zabra::server::driver::{Driver, DriverError, Inbox, Lanes};
+use zabra::net::{Gauges, ListenOptions, Listeners, PeerOptions};
+use zabra::server::driver::{Driver, DriverError, Ended, Inbox, Lanes};
 use zabra_core::ids::Seq;
 use zabra_core::server::{Event, HostFacts, Input, SnapshotOp, StoreOp};
 
@@ -57,7 +57,7 @@ pub(crate) struct Server {
     pub(crate) events: Receiver<Event>,
     pub(crate) warnings: Arc<Mutex<Vec<String>>>,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<Result<(), DriverError>>>,
+    thread: Option<JoinHandle<Result<Ended, DriverError>>>,
 }
 
 impl Server {
@@ -69,8 +69,20 @@ impl Server {
     }
 
     pub(crate) fn start_with(facts: impl FnMut() -> HostFacts + Send + 'static) -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listeners = Listeners::bind(&[any], ListenOptions::default()).unwrap();
+        let listeners = bind(ListenOptions::default());
+        Self::start_on(listeners, PeerOptions::default(), facts)
+    }
+
+    /// With clients' sockets that listen already.
+    pub(crate) fn start_peer(listeners: Listeners, peers: PeerOptions) -> Self {
+        Self::start_on(listeners, peers, HostFacts::default)
+    }
+
+    fn start_on(
+        listeners: Listeners,
+        peers: PeerOptions,
+        facts: impl FnMut() -> HostFacts + Send + 'static,
+    ) -> Self {
         let addr = listeners.local_addrs()[0];
         let (unblock, blocked) = channel();
         let (permit, permits) = channel();
@@ -104,6 +116,7 @@ impl Server {
                 machine: Echo::new(watch, blocked),
                 lanes,
                 listeners,
+                peers,
                 inbox,
                 facts,
                 events: move |event| events.send(event).unwrap(),
@@ -133,7 +146,7 @@ impl Server {
     }
 
     /// What the driver's thread ended with; a panic if it panicked.
-    pub(crate) fn end(&mut self) -> Result<(), DriverError> {
+    pub(crate) fn end(&mut self) -> Result<Ended, DriverError> {
         let thread = self.thread.take().expect("ended once");
         thread.join().expect("the driver does not panic")
     }
@@ -154,6 +167,12 @@ impl Server {
         }
         assert_eq!(self.gauges.links(), 0);
     }
+}
+
+/// Listens on a free port.
+pub(crate) fn bind(options: ListenOptions) -> Listeners {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    Listeners::bind(&[any], options).unwrap()
 }
 
 pub(crate) struct Client {
