@@ -179,7 +179,7 @@ impl Echo {
         }
     }
 
-    fn dialled(&mut self, id: LinkId, input: LinkInput) {
+    fn dialled(&self, id: LinkId, input: LinkInput) {
         let mut seen = self.watch.seen.lock().unwrap();
         let index = usize::try_from(id.0 - LinkId::DIALLED.0).unwrap();
         let Some(dialled) = seen.dialled.get_mut(index) else {
@@ -197,7 +197,7 @@ impl Echo {
         }
     }
 
-    fn dial(&mut self, frame: &[u8], out: &mut Vec<Output>) -> LinkId {
+    fn dial(&self, frame: &[u8], out: &mut Vec<Output>) -> LinkId {
         let mut seen = self.watch.seen.lock().unwrap();
         let id = LinkId(LinkId::DIALLED.0 + seen.dialled.len() as u64);
         seen.dialled.push(Dialled::default());
