@@ -27,6 +27,7 @@ use zabra_core::Machine;
 use zabra_core::ids::{Instant, LinkId, Seq, UnixMillis};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp};
+use zabra_core::zab::MembershipOp;
 
 use crate::net::{Accepting, Gauges, Links, Listeners, PeerBindError, PeerOptions, PeerPorts};
 
@@ -55,6 +56,9 @@ pub trait Lanes {
     fn snapshot(&mut self, ops: &mut Vec<SnapshotOp>);
 }
 
+/// What [`Driver::members`] is.
+pub type MembersHook = Box<dyn FnMut(MembershipOp) -> Result<(), Box<dyn Error + Send + Sync>>>;
+
 /// A server's machine with all that it needs.
 pub struct Driver<M, L, F, E> {
     /// The server.
@@ -67,6 +71,9 @@ pub struct Driver<M, L, F, E> {
     pub peers: PeerOptions,
     /// Where other threads leave inputs; clones of it.
     pub inbox: Inbox,
+    /// Makes a membership durable; what follows from it is sent after that. If it fails, the
+    /// server cannot go on: at the next start it would count votes as they once were.
+    pub members: MembersHook,
     /// Tells what only the host knows; called on a thread of its own.
     pub facts: F,
     /// Hears the machine's events, after the outputs of the same step.
@@ -169,7 +176,9 @@ where
         let stepper = Stepper {
             accepting,
             peers,
+            members: self.members,
             restart: None,
+            failure: None,
             machine: self.machine,
             lanes: self.lanes,
             facts: Facts::new(self.facts, inbox.clone()),
@@ -239,6 +248,9 @@ struct Stepper<M, L, F, E> {
     peers: PeerPorts,
     /// Why the machine wants to be made anew.
     restart: Option<String>,
+    members: MembersHook,
+    /// Why nothing more may be performed.
+    failure: Option<Box<dyn Error + Send + Sync>>,
     clock: Clock,
     timer: Timer,
     stage: Stage,
@@ -285,6 +297,9 @@ where
         // The machine's first timers are known only after a first step.
         self.step();
         loop {
+            if let Some(failure) = self.failure.take() {
+                return Err(failed(failure));
+            }
             if let Some(reason) = self.restart.take() {
                 self.abandon().await;
                 return Ok(match self.stage {
@@ -396,6 +411,12 @@ where
                     batch.store.push((seq, op));
                 }
                 Output::Snapshot(op) => batch.snapshot.push(op),
+                Output::Membership(op) => {
+                    if let Err(failure) = (self.members)(op) {
+                        self.failure = Some(failure);
+                        return;
+                    }
+                }
                 Output::Listen(port, endpoints) => self.peers.listen(port, endpoints),
                 Output::Restart(reason) => {
                     self.restart.get_or_insert(reason);

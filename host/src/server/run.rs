@@ -158,6 +158,7 @@ impl Host {
             listeners: self.listeners.try_clone().map_err(Error::Runtime)?,
             peers: PeerOptions::default(),
             inbox,
+            members: Box::new(|_| Ok(())),
             facts,
             events: events(),
             warnings: Box::new(|line| warn!("{line}")),

@@ -14,6 +14,8 @@ use zabra_core::ids::{Instant, LinkId, Seq, Zxid};
 use zabra_core::link::{Endpoint, LinkInput, LinkOutput, Port};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event, Input, Output, StoreOp};
+use zabra_core::zab::MembershipOp;
+use zabra_core::zab::membership::Membership;
 
 /// Answers with the frame itself.
 pub(crate) const ECHO: u8 = b'e';
@@ -44,6 +46,8 @@ pub(crate) const DIAL_AND_CLOSE: u8 = b'D';
 pub(crate) const TELL: u8 = b'>';
 /// Listens: the port (`e` or `q`) and `host:port|host:port…`.
 pub(crate) const LISTEN: u8 = b'l';
+/// Has a membership written whose version is the next `u32`, and sends the frame back after that.
+pub(crate) const MEMBERS: u8 = b'm';
 /// Wants a restart, for the reason that follows.
 pub(crate) const RESTART: u8 = b'r';
 /// Panics.
@@ -276,6 +280,14 @@ impl Echo {
                 out.push(Output::Link(id, LinkOutput::Send(frame.slice(1..))));
             }
             LISTEN => out.push(Output::Listen(port(frame[1]), endpoints(&frame[2..]))),
+            MEMBERS => {
+                self.reply(id, &frame, out);
+                let membership = Membership {
+                    version: number as i64,
+                    ..Membership::default()
+                };
+                out.push(Output::Membership(MembershipOp::Active(membership)));
+            }
             RESTART => {
                 let reason = String::from_utf8(frame[1..].to_vec()).unwrap();
                 out.push(Output::Restart(reason));

@@ -11,9 +11,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use zabra::net::{ListenOptions, PeerOptions};
 use zabra::server::driver::{DriverError, Ended};
 use zabra_core::link::Port;
+use zabra_core::zab::MembershipOp;
 
-use crate::echo::{BLOCK, DIAL, DIAL_AND_CLOSE, Dialled, LISTEN, RESTART, TELL};
-use crate::server::{Client, Server, bind, frame};
+use crate::echo::{BLOCK, DIAL, DIAL_AND_CLOSE, Dialled, LISTEN, MEMBERS, RESTART, TELL};
+use crate::server::{Client, Server, bind, frame, number};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What a dialled link sends before it is there, and what an echo therefore answers.
@@ -441,4 +442,32 @@ fn restart_closes_everything_and_comes_back() {
     server.permit.send(()).unwrap();
     let stored = frame(crate::echo::STORE, b"first");
     assert_eq!(early.take(stored.len()), stored);
+}
+
+#[test]
+fn membership_is_written_before_anything_is_sent() {
+    let mut server = peer();
+    let mut client = server.connect();
+    let seven = number(MEMBERS, 7);
+
+    client.send(&seven);
+
+    assert_eq!(client.take(seven.len()), seven);
+    match server.members.lock().unwrap().written.as_slice() {
+        [MembershipOp::Active(membership)] => assert_eq!(membership.version, 7),
+        other => panic!("{other:?}"),
+    }
+
+    server.members.lock().unwrap().full = true;
+    client.send(&number(MEMBERS, 8));
+
+    let error = server.end().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the server cannot go on: no room for zoo.cfg.dynamic"
+    );
+    match client.socket.read(&mut [0]) {
+        Ok(count) => assert_eq!(count, 0, "sent though nothing was written"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
 }

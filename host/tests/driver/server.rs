@@ -1,5 +1,6 @@
 //! A driver on a thread of its own, and a client's socket.
 
+use core::error::Error;
 use core::future::pending;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,7 @@ use zabra::net::{Gauges, ListenOptions, Listeners, PeerOptions};
 use zabra::server::driver::{Driver, DriverError, Ended, Inbox, Lanes};
 use zabra_core::ids::Seq;
 use zabra_core::server::{Event, HostFacts, Input, SnapshotOp, StoreOp};
+use zabra_core::zab::MembershipOp;
 
 use super::echo::{Echo, Watch};
 
@@ -44,6 +46,23 @@ fn disk(handovers: &Receiver<Seq>, permits: &Receiver<()>, inbox: &Inbox) {
     }
 }
 
+/// Where memberships are written, while there is room.
+#[derive(Default)]
+pub(crate) struct Members {
+    pub(crate) written: Vec<MembershipOp>,
+    pub(crate) full: bool,
+}
+
+impl Members {
+    fn member(&mut self, op: MembershipOp) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if self.full {
+            return Err("no room for zoo.cfg.dynamic".into());
+        }
+        self.written.push(op);
+        Ok(())
+    }
+}
+
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     pub(crate) watch: Arc<Watch>,
@@ -56,6 +75,7 @@ pub(crate) struct Server {
     pub(crate) handovers: Arc<AtomicUsize>,
     pub(crate) events: Receiver<Event>,
     pub(crate) warnings: Arc<Mutex<Vec<String>>>,
+    pub(crate) members: Arc<Mutex<Members>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<Ended, DriverError>>>,
 }
@@ -102,10 +122,12 @@ impl Server {
             handovers: Arc::default(),
             events: heard,
             warnings: Arc::default(),
+            members: Arc::default(),
             stop: Some(stop),
             thread: None,
         };
         let warnings = Arc::clone(&server.warnings);
+        let members = Arc::clone(&server.members);
         let (watch, gauges) = (Arc::clone(&server.watch), Arc::clone(&server.gauges));
         let lanes = Disk {
             handovers,
@@ -118,6 +140,7 @@ impl Server {
                 listeners,
                 peers,
                 inbox,
+                members: Box::new(move |op| members.lock().unwrap().member(op)),
                 facts,
                 events: move |event| events.send(event).unwrap(),
                 warnings: Box::new(move |line| warnings.lock().unwrap().push(line)),
