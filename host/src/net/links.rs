@@ -30,9 +30,9 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// lets a link have unsent, so that a reader that keeps up never finds it paused.
 const FLUSHED_REPORT_BYTES: usize = 512 * 1024;
 
-/// The same for a peer, which may be sent a whole state: whoever sends it need not have more than
-/// this under way to go on without waiting for another reason to step.
-const FLUSHED_REPORT_BYTES_PEER: usize = 64 * 1024;
+/// The same for a peer, which may be sent a whole state: whoever keeps more than this under way
+/// goes on without waiting for another reason to step. A step for so much costs nothing beside it.
+const FLUSHED_REPORT_BYTES_PEER: usize = 16 * 1024;
 
 /// All connections of one driver: collects what they bring, performs what the machine wants of
 /// them.

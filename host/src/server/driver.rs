@@ -417,7 +417,11 @@ where
                         return;
                     }
                 }
-                Output::Listen(port, endpoints) => self.peers.listen(port, endpoints),
+                // A server that stops wants nobody else.
+                Output::Listen(port, endpoints) if self.stage == Stage::Serving => {
+                    self.peers.listen(port, endpoints);
+                }
+                Output::Listen(..) => {}
                 Output::Restart(reason) => {
                     self.restart.get_or_insert(reason);
                 }

@@ -32,6 +32,10 @@ use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report};
 /// runtime's own, the listeners, the measuring of directories; and as many again.
 const DESCRIPTORS_RESERVED: usize = 48;
 
+/// Sockets kept for other servers: two or three for each, and as many again while connections are
+/// replaced. Nobody has hundreds of voters; observers are what may come in numbers.
+const PEER_SOCKETS_MAX: usize = 512;
+
 /// Runs a server until `stop` is ready.
 ///
 /// `started` hears where it listens once it does; clients are answered from then on.
@@ -52,7 +56,8 @@ pub fn run(
         Autocreate::No
     };
     let directories = Directories::open(&config.data_dir, &config.data_log_dir, autocreate)?;
-    let listeners = listen(&config)?;
+    let sockets = SocketsMax::new(host_facts::open_files_max(), true);
+    let listeners = listen(&config, &sockets)?;
     let bound = listeners.local_addrs();
     if let Some(first) = bound.first() {
         config.core.host.client_port = first.port();
@@ -61,6 +66,10 @@ pub fn run(
         config,
         directories,
         listeners,
+        peers: PeerOptions {
+            sockets_max: sockets.peers,
+            ..PeerOptions::default()
+        },
         gauges: Arc::default(),
     };
     let runtime = runtime().map_err(|error| host.error(error))?;
@@ -75,6 +84,7 @@ struct Host {
     config: ServerConfig,
     directories: Directories,
     listeners: Listeners,
+    peers: PeerOptions,
     gauges: Arc<Gauges>,
 }
 
@@ -156,7 +166,7 @@ impl Host {
             machine,
             lanes: Handed(Rc::clone(&lanes)),
             listeners: self.listeners.try_clone().map_err(Error::Runtime)?,
-            peers: PeerOptions::default(),
+            peers: self.peers,
             inbox,
             members: Box::new(|_| Ok(())),
             facts,
@@ -217,12 +227,12 @@ impl BackOff {
     }
 }
 
-fn listen(config: &ServerConfig) -> Result<Listeners, Error> {
+fn listen(config: &ServerConfig, sockets: &SocketsMax) -> Result<Listeners, Error> {
     let backlog = u32::try_from(config.core.host.listen_backlog).ok();
     let options = ListenOptions {
         backlog,
         keep_alive: config.tcp_keep_alive,
-        sockets_max: sockets_max(host_facts::open_files_max()),
+        sockets_max: sockets.clients,
     };
     Listeners::bind(&config.listen, options).map_err(|error| Error::Bind {
         address: error.addr,
@@ -231,10 +241,35 @@ fn listen(config: &ServerConfig) -> Result<Listeners, Error> {
 }
 
 /// How many connections leave the store the descriptors that it needs: a log that cannot open its
-/// next file ends the server.
-fn sockets_max(open_files_max: u64) -> Option<usize> {
-    let most = usize::try_from(open_files_max).ok()?;
-    (most > 0).then(|| most.saturating_sub(DESCRIPTORS_RESERVED).max(1))
+/// next file ends the server. Clients and peers cannot take each other's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SocketsMax {
+    /// `None` is no limit but the system's.
+    clients: Option<usize>,
+    /// Of both ports for servers.
+    peers: Option<usize>,
+}
+
+impl SocketsMax {
+    /// `open_files_max` is 0 if the system does not say.
+    fn new(open_files_max: u64, alone: bool) -> Self {
+        let Ok(all) = usize::try_from(open_files_max) else {
+            return Self::default();
+        };
+        if all == 0 {
+            return Self::default();
+        }
+        let all = all.saturating_sub(DESCRIPTORS_RESERVED);
+        let peers = if alone {
+            0
+        } else {
+            (all / 4).clamp(1, PEER_SOCKETS_MAX)
+        };
+        Self {
+            clients: Some(all.saturating_sub(peers).max(1)),
+            peers: Some(peers),
+        }
+    }
 }
 
 /// Reads what is there.
@@ -325,6 +360,20 @@ fn entropy() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descriptors_are_shared_out() {
+        let of = |open_files_max, alone| {
+            let sockets = SocketsMax::new(open_files_max, alone);
+            (sockets.clients, sockets.peers)
+        };
+        assert_eq!(of(0, true), (None, None));
+        assert_eq!(of(1024, true), (Some(976), Some(0)));
+        assert_eq!(of(1024, false), (Some(732), Some(244)));
+        assert_eq!(of(1 << 20, false), (Some((1 << 20) - 48 - 512), Some(512)));
+        // Too few for anything, and still somebody can ask why.
+        assert_eq!(of(10, false), (Some(1), Some(1)));
+    }
 
     #[test]
     fn pauses_double_while_lives_are_short() {
