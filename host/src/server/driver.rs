@@ -5,6 +5,7 @@
 //! at once, by one call per connection. It is *not* where durability is decided: that is the
 //! store's, behind [`Lanes`]. Start reading at [`Driver`].
 
+mod clock;
 mod facts;
 mod inbox;
 
@@ -12,25 +13,23 @@ use core::error::Error;
 use core::fmt;
 use core::future::poll_fn;
 use core::pin::{Pin, pin};
-use core::task::{Context, Poll};
+use core::task::Poll;
 use core::time::Duration;
 use std::io;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::{spawn_local, yield_now};
-use tokio::time::Sleep;
 use zabra_core::Machine;
-use zabra_core::ids::{Instant, LinkId, Seq, UnixMillis};
-use zabra_core::machine::Now;
+use zabra_core::ids::{Instant, LinkId, Seq};
 use zabra_core::server::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp};
 use zabra_core::zab::MembershipOp;
 
 use crate::net::{Accepting, Gauges, Links, Listeners, PeerBindError, PeerOptions, PeerPorts};
 
+use clock::{Clock, Timer};
 use facts::Facts;
 pub use inbox::Inbox;
 use inbox::Request;
@@ -489,77 +488,5 @@ fn failed(failure: Box<dyn Error + Send + Sync>) -> DriverError {
     match failure.downcast() {
         Ok(error) => DriverError::Bind(*error),
         Err(failure) => DriverError::Lane(failure),
-    }
-}
-
-/// The two clocks of a machine.
-struct Clock {
-    start: std::time::Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self {
-            start: std::time::Instant::now(),
-        }
-    }
-
-    fn now(&self) -> Now {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let wall = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
-        Now {
-            instant: self.instant(),
-            wall: UnixMillis(wall),
-        }
-    }
-
-    fn instant(&self) -> Instant {
-        Instant(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
-    }
-
-    fn instant_in(&self, delay: Duration) -> Instant {
-        self.instant()
-            .plus_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
-/// Wakes at an instant or a little later, never before it and sometimes for nothing.
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    /// When `sleep` ends, if it has not yet.
-    armed: Option<Instant>,
-}
-
-impl Timer {
-    fn new() -> Self {
-        Self {
-            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            armed: None,
-        }
-    }
-
-    /// Sees to waking at `at`. Waking earlier is left as it is: deadlines that move back with every
-    /// request would else cost a change of the runtime's timers per step.
-    fn arm(&mut self, clock: &Clock, at: Option<Instant>) {
-        let Some(at) = at else { return };
-        if self.armed.is_some_and(|armed| armed <= at) {
-            return;
-        }
-        // A machine may say "never" by a far future that a clock cannot hold.
-        let Some(end) = clock.start.checked_add(Duration::from_micros(at.0)) else {
-            return;
-        };
-        self.sleep.as_mut().reset(end.into());
-        self.armed = Some(at);
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.armed.is_none() || self.sleep.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        self.armed = None;
-        Poll::Ready(())
     }
 }

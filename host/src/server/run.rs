@@ -10,8 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use zabra_core::ids::{Seq, UnixMillis};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event, HostFacts, Recovered, Server, SnapshotOp, StoreOp};
@@ -21,6 +20,7 @@ use zabra_core::store::recovery::{self, recover};
 use zabra_core::tree::Loader;
 
 use super::driver::{Driver, DriverError, Ended, Inbox, Lanes as LanesOf, runtime};
+use super::lives::live_on;
 use crate::config::{Compression, ServerConfig};
 use crate::error::Error;
 use crate::host_facts;
@@ -73,8 +73,16 @@ pub fn run(
         gauges: Arc::default(),
     };
     let runtime = runtime().map_err(|error| host.error(error))?;
-    let started = || started(&host.config, &bound);
-    let ended = runtime.block_on(host.run(started, pin!(stop)));
+    let mut started = Some(started);
+    let live = async |stop: Pin<&mut _>| {
+        let begin = || {
+            if let Some(started) = started.take() {
+                started(&host.config, &bound);
+            }
+        };
+        host.live(begin, stop).await
+    };
+    let ended = runtime.block_on(live_on(live, pin!(stop)));
     runtime.shutdown_background();
     ended
 }
@@ -89,36 +97,6 @@ struct Host {
 }
 
 impl Host {
-    async fn run(
-        &self,
-        started: impl FnOnce(),
-        mut stop: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<(), Error> {
-        let mut started = Some(started);
-        let mut back_off = BackOff::default();
-        loop {
-            let begun = Instant::now();
-            let started = || {
-                if let Some(started) = started.take() {
-                    started();
-                }
-            };
-            let reason = match self.live(started, stop.as_mut()).await? {
-                Ended::Stopped => return Ok(()),
-                Ended::Restart(reason) => reason,
-            };
-            let pause = back_off.after(begun.elapsed());
-            error!(
-                reason = reason.as_str(),
-                pause_ms = pause.as_millis(),
-                "the server cannot go on with its state and begins anew with what is on disk"
-            );
-            if timeout(pause, stop.as_mut()).await.is_ok() {
-                return Ok(());
-            }
-        }
-    }
-
     /// One life of the server, from what is on disk to its end. Nothing of it is left then but the
     /// files.
     async fn live(
@@ -200,30 +178,6 @@ impl Host {
                 },
             },
         }
-    }
-}
-
-/// How long to wait before a server begins anew: whatever made it give up may be there again.
-#[derive(Debug, Default)]
-struct BackOff {
-    /// The last pause, zero after a life that was long.
-    pause: Duration,
-}
-
-impl BackOff {
-    const PAUSE_MIN: Duration = Duration::from_millis(100);
-    const PAUSE_MAX: Duration = Duration::from_secs(10);
-    /// A life that is longer has nothing to do with the one before.
-    const LIFE: Duration = Duration::from_secs(60);
-
-    /// The pause after a life of this length.
-    fn after(&mut self, life: Duration) -> Duration {
-        self.pause = if life >= Self::LIFE {
-            Self::PAUSE_MIN
-        } else {
-            (self.pause * 2).clamp(Self::PAUSE_MIN, Self::PAUSE_MAX)
-        };
-        self.pause
     }
 }
 
@@ -373,18 +327,5 @@ mod tests {
         assert_eq!(of(1 << 20, false), (Some((1 << 20) - 48 - 512), Some(512)));
         // Too few for anything, and still somebody can ask why.
         assert_eq!(of(10, false), (Some(1), Some(1)));
-    }
-
-    #[test]
-    fn pauses_double_while_lives_are_short() {
-        let mut back_off = BackOff::default();
-        let mut after = |seconds| back_off.after(Duration::from_secs(seconds)).as_millis();
-        let short: Vec<u128> = (0..9).map(|_| after(1)).collect();
-        assert_eq!(
-            short,
-            [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]
-        );
-        assert_eq!(after(60), 100);
-        assert_eq!(after(59), 200);
     }
 }
