@@ -146,6 +146,8 @@ pub enum Output {
     },
     /// The oldest local `sync` that was not answered is done.
     Synced,
+    /// A learner's sync was answered. On the leader.
+    SyncAnswered(LinkId),
     /// The leader wants to know whose clients gave a sign: call
     /// [`Zab::pong`](super::Zab::pong).
     PingDue,

@@ -296,6 +296,13 @@ impl Zab {
         }
     }
 
+    /// Closes the connection of a learner that does what it must not.
+    pub fn drop_learner(&mut self, learner: LinkId, reason: &str) {
+        if let Part::Leading(leader) = &mut self.part {
+            leader.drop_learner(learner, reason, &mut self.lasting);
+        }
+    }
+
     /// The answer to [`Output::Revalidate`].
     pub fn revalidated(&mut self, to: LinkId, data: Bytes) {
         if let Part::Leading(leader) = &mut self.part {

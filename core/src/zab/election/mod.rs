@@ -504,7 +504,7 @@ impl Election {
 /// Where the election ports of the servers are, as either membership says.
 fn addresses(voters: &Voters) -> BTreeMap<ServerId, Vec<Endpoint>> {
     let mut addresses: BTreeMap<ServerId, Vec<Endpoint>> = BTreeMap::new();
-    for members in voters.memberships() {
+    for members in voters.views().iter() {
         for (id, member) in &members.servers {
             let known = addresses.entry(*id).or_default();
             for endpoint in &member.election {

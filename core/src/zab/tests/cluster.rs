@@ -384,7 +384,7 @@ impl Cluster {
                 server.synced += 1;
             }
             Output::PingDue => self.step(at, |zab| zab.pong(Bytes::new())),
-            Output::Touches(_) | Output::Revalidated(_) => {}
+            Output::Touches(_) | Output::Revalidated(_) | Output::SyncAnswered(_) => {}
             Output::Revalidate { from, data } => {
                 self.step(at, |zab| zab.revalidated(from, data));
             }
