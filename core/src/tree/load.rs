@@ -127,6 +127,13 @@ impl Loader {
         (self.tree, self.mismatches, orphans)
     }
 
+    /// The same with the orphans left in the tree: in an ensemble it must be the same on every
+    /// server, and its leader deletes them for all.
+    #[must_use]
+    pub fn finish_with_orphans(self) -> (Tree, Vec<Zxid>) {
+        (self.tree, self.mismatches)
+    }
+
     /// Checks the seals, and the digest if there is one.
     fn tail(&mut self) -> Result<(), LoadError> {
         let buffer = self.file.items.take_rest();

@@ -367,6 +367,12 @@ impl Tree {
         self.sessions.iter().map(|(&id, &timeout)| (id, timeout))
     }
 
+    /// Whether a session is there.
+    #[must_use]
+    pub fn has_session(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
     /// The ephemeral znodes of a session.
     pub fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = NodeId> + '_ {
         self.ephemerals.get(&session).into_iter().flatten().copied()

@@ -137,6 +137,21 @@ pub fn decode(bytes: &[u8]) -> Result<(TxnHeader, Txn<'_>, Option<TxnDigest>), E
     Ok((header, txn, digest(input)?))
 }
 
+/// The membership's text, if the payload is that of a reconfiguration: in the log, a PROPOSAL or an
+/// INFORM.
+///
+/// Source: `Leader.propose`, `Learner`: a `SetDataTxn` of `/zookeeper/config` under the type `reconfig`.
+#[must_use]
+pub fn membership_text(payload: &[u8]) -> Option<&str> {
+    let mut input = payload;
+    let header: TxnHeader = take(&mut input).ok()?;
+    if header.op != OpCode::RECONFIG {
+        return None;
+    }
+    let body: SetDataBody<'_> = take(&mut input).ok()?;
+    core::str::from_utf8(body.data?).ok()
+}
+
 fn digest(mut input: &[u8]) -> Result<Option<TxnDigest>, Error> {
     if input.is_empty() {
         Ok(None)

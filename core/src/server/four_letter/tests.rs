@@ -111,9 +111,11 @@ impl Bench {
                     Output::AskFacts(link) => {
                         inputs.push(Input::Facts(*link, self.facts.clone()));
                     }
-                    Output::Snapshot(SnapshotOp::Begin { .. })
-                    | Output::Event(_)
-                    | Output::Link(..) => {}
+                    Output::Snapshot(_) | Output::Event(_) | Output::Link(..) => {}
+                    Output::Listen(..)
+                    | Output::Membership(_)
+                    | Output::Restart(_)
+                    | Output::Store(..) => unreachable!("{output:?} is for ensembles"),
                 }
             }
             self.outputs.extend(outputs);
@@ -161,6 +163,9 @@ impl Bench {
                 Output::AskFacts(_)
                 | Output::Event(_)
                 | Output::Link(..)
+                | Output::Listen(..)
+                | Output::Membership(_)
+                | Output::Restart(_)
                 | Output::Snapshot(_)
                 | Output::Store(..) => {}
             }
