@@ -65,6 +65,9 @@ impl Node {
             match op {
                 StoreOp::Append { zxid, txn } => self.log.append(zxid, &txn).ok()?,
                 StoreOp::Roll => self.log.roll().ok()?,
+                StoreOp::Epochs { .. } | StoreOp::Reset { .. } | StoreOp::Truncate { .. } => {
+                    return None;
+                }
             }
             upto = Some(seq);
         }
@@ -96,6 +99,11 @@ impl Node {
                 };
                 self.snapshots.end().ok()?;
                 vec![Input::SnapshotStored { zxid }]
+            }
+            SnapshotOp::Abandon => {
+                self.snapshot = None;
+                self.snapshots.abandon();
+                Vec::new()
             }
         })
     }
