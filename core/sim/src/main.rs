@@ -65,6 +65,9 @@ impl Servers {
         let (least, most) = self.ensemble?;
         let mut script = Script::new(seed);
         script.voters = script.voters.clamp(least, most);
+        if most == 1 {
+            script.observers = 0;
+        }
         Some(script)
     }
 }

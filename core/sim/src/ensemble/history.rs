@@ -377,6 +377,9 @@ impl History {
                 StoreOp::Roll => {}
             }
         }
+        if self.voters == 1 {
+            self.commit(self.server(0).durable, server)?;
+        }
         self.ensure_electable()
     }
 
@@ -453,6 +456,10 @@ impl History {
                 )
             },
         )?;
+        if self.voters == 1 {
+            // A server alone has no epochs: what it lost it may number anew.
+            self.txns.retain(|zxid, _| *zxid <= tip);
+        }
         let is_trusted = standing.is_trusted;
         *self.server_mut(server) = Standing {
             tip,

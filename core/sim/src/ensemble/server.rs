@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zabra_core::ids::{Instant, LinkId, Seq, UnixMillis};
-use zabra_core::link::Port;
+use zabra_core::link::{LinkInput, Port};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event as CoreEvent, HostFacts, Input, Output, SnapshotOp, StoreOp};
 
@@ -351,7 +351,6 @@ impl World {
         };
         let mut outputs = Vec::new();
         let wake = node.core.step(clocks, &mut inputs, &mut outputs);
-        host.ended.clear();
         // Only the order within a lane means anything; the judges want to know what is proposed
         // before it is sent, and what servers agree on before clients see it.
         outputs.sort_by_key(|output| self.rank(server, output));
@@ -363,6 +362,11 @@ impl World {
         }
         if self.life(server) != life {
             return Ok(());
+        }
+        if let Some(host) = self.servers.get_mut(server) {
+            // What ended since then is in the inbox.
+            let inbox = host.inbox.iter();
+            host.ended = inbox.filter_map(ended).collect();
         }
         self.service.catch_up(&self.history)?;
         self.service.turn_ended(server)?;
@@ -668,6 +672,13 @@ impl World {
             }
         }
         Ok(())
+    }
+}
+
+fn ended(input: &Input) -> Option<LinkId> {
+    match input {
+        Input::Link(link, LinkInput::Closed) => Some(*link),
+        _ => None,
     }
 }
 

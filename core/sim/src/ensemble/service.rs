@@ -50,6 +50,8 @@ pub struct Service {
     gone: BTreeMap<u64, Line>,
     /// What each server has shown since it started.
     shown: Vec<i64>,
+    /// The same as of the end of its last turn.
+    floors: Vec<i64>,
     /// What anybody was shown.
     shown_to_anybody: i64,
     /// Timeouts as granted, the least of each session.
@@ -73,6 +75,7 @@ impl Service {
             lines: BTreeMap::new(),
             gone: BTreeMap::new(),
             shown: vec![0; servers],
+            floors: vec![0; servers],
             shown_to_anybody: 0,
             timeouts: BTreeMap::new(),
             last_of_session: BTreeMap::new(),
@@ -171,8 +174,10 @@ impl Service {
 
     /// Notes that a server is not what it was: it shows from now on what it shows.
     pub fn died(&mut self, server: usize) {
-        if let Some(shown) = self.shown.get_mut(server) {
-            *shown = 0;
+        for shown in [&mut self.shown, &mut self.floors] {
+            if let Some(shown) = shown.get_mut(server) {
+                *shown = 0;
+            }
         }
         let of_server = |(link, line): (&u64, &Line)| (line.server == server).then_some(*link);
         let links: Vec<u64> = self.lines.iter().filter_map(of_server).collect();
@@ -191,6 +196,7 @@ impl Service {
         link: u64,
         bytes: &[u8],
     ) -> Result<(), Violation> {
+        self.catch_up(history)?;
         let Some(mut line) = self.lines.remove(&link) else {
             return Ok(());
         };
@@ -234,8 +240,7 @@ impl Service {
                 caught_up?;
             }
         }
-        let shown = self.shown.get(line.server).copied().unwrap_or(0);
-        self.versions.floor = shown;
+        self.versions.floor = self.floors.get(line.server).copied().unwrap_or(0);
         self.versions.stored = history.visible();
         line.connection
             .frame(frame, &self.versions, &mut self.marks)?;
@@ -602,6 +607,9 @@ impl Service {
     /// A client was not told what others were shown.
     pub fn turn_ended(&mut self, server: usize) -> Result<(), Violation> {
         let shown = self.shown.get(server).copied().unwrap_or(0);
+        if let Some(floor) = self.floors.get_mut(server) {
+            *floor = shown;
+        }
         let lines = self.lines.iter_mut();
         for (link, line) in lines.filter(|(_, line)| line.server == server) {
             if matches!(line.connection.stage, Stage::Open(_)) {
