@@ -204,7 +204,9 @@ fn address(text: &str) -> Result<(String, u16), Error> {
     };
     let parsed = parts.and_then(|(host, port)| Some((host, port.parse().ok()?)));
     match parsed {
-        Some((host, port)) if !host.is_empty() => Ok((host.into(), port)),
+        Some((host, port)) if !host.is_empty() && !host.contains(['[', ']']) => {
+            Ok((host.into(), port))
+        }
         _ => Err(Error::Address(text.into())),
     }
 }
@@ -327,8 +329,8 @@ impl Notification {
 #[derive(Debug, Default)]
 pub struct Frames {
     stream: Stream,
-    /// The length of the frame that comes next.
-    length: Option<usize>,
+    /// The length of the frame that comes next, as it came.
+    length: Option<i32>,
 }
 
 impl Frames {
@@ -359,25 +361,23 @@ impl Frames {
     /// The payload of the next frame, or `None` until more arrives.
     ///
     /// # Errors
-    /// A frame has an impossible length. No frame can be found after it: the connection is of no
-    /// more use.
+    /// A frame has an impossible length. No frame can be found after it: every call afterwards fails.
     #[expect(
         clippy::should_implement_trait,
         reason = "it has an end only until more arrives"
     )]
     pub fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let length = match self.length {
-            Some(length) => length,
-            None => match self.stream.array() {
-                Some(length) => {
-                    let length = i32::from_be_bytes(length);
-                    within(length, FRAME_BYTES_MAX).ok_or(Error::Frame(length))?
-                }
-                None => return Ok(None),
-            },
+        if self.length.is_none() {
+            self.length = self.stream.array().map(i32::from_be_bytes);
+        }
+        let Some(length) = self.length else {
+            return Ok(None);
         };
-        let frame = self.stream.take(length);
-        self.length = frame.is_none().then_some(length);
+        let bytes = within(length, FRAME_BYTES_MAX).ok_or(Error::Frame(length))?;
+        let frame = self.stream.take(bytes);
+        if frame.is_some() {
+            self.length = None;
+        }
         Ok(frame)
     }
 }

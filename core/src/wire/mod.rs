@@ -4,6 +4,7 @@
 pub mod client;
 pub mod election;
 pub mod log;
+pub mod properties;
 pub mod quorum;
 pub mod records;
 pub mod snapshot;

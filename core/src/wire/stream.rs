@@ -89,6 +89,8 @@ mod tests {
         reason = "a test stops where its expectation fails"
     )]
 
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]

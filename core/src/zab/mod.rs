@@ -15,6 +15,9 @@
 pub mod io;
 pub mod membership;
 mod outbox;
+pub mod quorum;
 
 pub use io::{Event, MembershipOp, Options, Output, Recovered, Role};
+pub use membership::{Member, Membership};
 pub use outbox::Outbox;
+pub use quorum::Views;

@@ -2,10 +2,12 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+use zabra_core::wire::properties;
+
 use super::{
     draft::{Draft, Settings},
     problem::{Origin, Problem},
-    properties,
+    properties::decode,
     table::{self, Key, Setting},
 };
 
@@ -60,7 +62,7 @@ fn read_keys(
             return;
         }
     };
-    let properties = match properties::parse(&bytes) {
+    let properties = match properties::parse(&decode(&bytes)) {
         Ok(properties) => properties,
         Err(bad) => {
             draft.problems.extend(bad.into_iter().map(|bad| {

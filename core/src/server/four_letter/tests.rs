@@ -113,7 +113,11 @@ impl Bench {
                     }
                     Output::Snapshot(SnapshotOp::Begin { .. })
                     | Output::Event(_)
-                    | Output::Link(..) => {}
+                    | Output::Link(..)
+                    | Output::Listen(..)
+                    | Output::Restart(_)
+                    | Output::Snapshot(SnapshotOp::Abandon)
+                    | Output::Store(..) => {}
                 }
             }
             self.outputs.extend(outputs);
@@ -161,6 +165,8 @@ impl Bench {
                 Output::AskFacts(_)
                 | Output::Event(_)
                 | Output::Link(..)
+                | Output::Listen(..)
+                | Output::Restart(_)
                 | Output::Snapshot(_)
                 | Output::Store(..) => {}
             }
