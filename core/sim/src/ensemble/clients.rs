@@ -314,11 +314,6 @@ impl World {
         }
     }
 
-    /// Whether all servers have shown that they serve.
-    pub(super) fn are_probes_done(&self) -> bool {
-        self.stuck_probe().is_none()
-    }
-
     /// What a probe that is not done waits for.
     pub(super) fn stuck_probe(&self) -> Option<String> {
         let probes = self.callers.iter().filter_map(|caller| {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use zabra_core::ids::{Seq, Zxid};
 use zabra_core::lane::StoreOp;
 
+use crate::drill::next_digest;
 use crate::ensemble::plan::{Durable, letter};
 use crate::node::hash;
 use crate::violation::{Violation, ensure};
@@ -47,6 +48,8 @@ pub struct Standing {
     pub is_trusted: bool,
     /// What was durable before the disk was lost: its confirmations may still be under way.
     lost: Option<(i32, i64)>,
+    /// The name of a leader's state that it writes down.
+    foreign: Option<i64>,
     pending: VecDeque<(Seq, StoreOp)>,
 }
 
@@ -433,6 +436,20 @@ impl History {
                 common
             }
         });
+        // A leader's state may be durable, and what was before not yet removed: then only what is
+        // committed must be there.
+        let foreign = standing.foreign.map(|name| self.locate(name, tip));
+        let floor = match foreign {
+            Some(foreign) if self.contains(tip, foreign) => {
+                let committed = self.committed();
+                let mut known = floor;
+                while !self.contains(committed, known) {
+                    known = self.parent(known);
+                }
+                known
+            }
+            _ => floor,
+        };
         ensure(
             self.contains(tip, floor),
             "S12 what was durable is recovered",
@@ -469,6 +486,7 @@ impl History {
             current,
             is_trusted,
             lost: standing.lost,
+            foreign: None,
             pending: VecDeque::new(),
         };
         self.ensure_electable()
@@ -729,6 +747,52 @@ impl History {
             return self.establish(Zxid(zxid).epoch().0, server);
         }
         self.commit(zxid, server)
+    }
+
+    /// Notes that a server begins to write a snapshot.
+    pub fn writes_snapshot(&mut self, server: usize, name: i64) {
+        let tip = self.server(server).tip;
+        let located = self.locate(name, tip);
+        let is_own = self.contains(tip, located) && located >= self.server(server).durable;
+        self.server_mut(server).foreign = (!is_own).then_some(name);
+    }
+
+    /// Takes what a server has delivered.
+    ///
+    /// # Errors
+    /// S1, S2 or S9 is broken.
+    pub fn delivers(&mut self, server: usize, zxid: i64, hash: u64) -> Result<(), Violation> {
+        self.commit(zxid, server)?;
+        let is_same = self.txns.get(&zxid).is_some_and(|txn| txn.hash == hash);
+        ensure(is_same, "S1 what is delivered was proposed", || {
+            format!("{} delivers {zxid:#x} with other bytes", letter(server))
+        })
+    }
+
+    /// Takes the state that a server has loaded from a leader.
+    ///
+    /// # Errors
+    /// It is not what the transactions up to its name make.
+    pub fn loads(&self, server: usize, zxid: i64, digest: u64) -> Result<(), Violation> {
+        let located = self.locate(zxid, self.committed());
+        let expected = self.digest(located);
+        ensure(
+            expected == digest,
+            "S12 a state is what its history makes",
+            || format!("{} loads {zxid:#x}", letter(server)),
+        )
+    }
+
+    /// The digest of a history, as [`drill`](crate::drill) computes it.
+    #[must_use]
+    pub fn digest(&self, tip: i64) -> u64 {
+        let mut path = Vec::new();
+        let mut at = tip;
+        while let Some(txn) = self.txns.get(&at) {
+            path.push(txn.hash);
+            at = txn.parent;
+        }
+        path.iter().rev().fold(0, |digest, hash| next_digest(digest, *hash))
     }
 
     /// The committed transactions after the first `count`.

@@ -8,15 +8,17 @@
 mod clients;
 mod faults;
 pub mod history;
-mod network;
+pub(crate) mod network;
 mod peek;
 pub mod plan;
 mod server;
 pub mod service;
 pub mod text;
 
+use core::cell::RefCell;
 use core::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::rc::Rc;
 
 use zabra_core::ids::LinkId;
 
@@ -47,10 +49,22 @@ enum Event {
     StoreRuns(usize, u64),
 }
 
+/// What the servers of a run are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cast {
+    /// Whole servers, with clients.
+    Service,
+    /// Servers that agree and do nothing else: [`drill`](crate::drill).
+    Drill,
+}
+
 /// One run.
 #[derive(Debug)]
 pub struct World {
     script: Script,
+    cast: Cast,
+    /// Whether drilled servers shall propose nothing.
+    is_quiet: Rc<RefCell<bool>>,
     /// Microseconds since the run began, by a clock that is right.
     now: u64,
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
@@ -84,8 +98,11 @@ const EPOCHS_AFTER_HEAL_MAX: u64 = 3;
 impl World {
     /// The world of this script.
     #[must_use]
-    pub fn new(script: Script, is_verbose: bool) -> Self {
+    pub fn new(mut script: Script, cast: Cast, is_verbose: bool) -> Self {
         let count = script.servers();
+        if cast == Cast::Drill {
+            script.base.clients = 0;
+        }
         let callers = (0..script.base.clients as u64).map(|id| {
             let mut rng = Rng::keyed(script.base.seed, Stream::Plan, 1, id);
             Caller::new(id, &script.base, &mut rng)
@@ -101,6 +118,8 @@ impl World {
             occurred: vec![0; script.faults.len()],
             at_work: vec![false; script.faults.len()],
             script,
+            cast,
+            is_quiet: Rc::default(),
             now: 1_000_000,
             queue: BinaryHeap::new(),
             queued: 0,
@@ -166,7 +185,11 @@ impl World {
             }
             self.converge()?;
         }
-        self.let_sessions_expire()
+        if self.cast == Cast::Service {
+            self.let_sessions_expire()
+        } else {
+            Ok(())
+        }
     }
 
     fn run_until(&mut self, end: u64) -> Result<(), Violation> {
@@ -285,14 +308,24 @@ impl World {
         // Reliability L1 and L3: three rounds of what may time out, and elections' longest pause.
         let end = begun + 3 * limits * tick_us + 15_000_000 + 400 * self.script.base.sync_us;
         let up = self.up();
-        for server in &up {
-            self.add_probe(*server);
+        self.is_quiet.replace(false);
+        if self.cast == Cast::Drill {
+            // What is proposed from here on must be committed, and reach everybody.
+            let committed = self.history.committed();
+            while self.now < end && self.history.committed() <= committed {
+                self.run_until(self.now + 20_000)?;
+            }
+            self.is_quiet.replace(true);
+        } else {
+            for server in &up {
+                self.add_probe(*server);
+            }
         }
-        while self.now < end && !self.are_probes_done() {
+        while self.now < end && self.stuck(&up).is_some() {
             self.tend_probes();
             self.run_until(self.now + 20_000)?;
         }
-        let stuck = self.stuck_probe();
+        let stuck = self.stuck(&up);
         ensure(
             stuck.is_none(),
             "L3 every server of the core serves",
@@ -313,6 +346,22 @@ impl World {
         self.note(|| format!("converged after {took_us} us"));
         self.drop_probes();
         Ok(())
+    }
+
+    /// Who does not serve yet, and why.
+    fn stuck(&self, up: &[usize]) -> Option<String> {
+        if self.cast == Cast::Service {
+            return self.stuck_probe();
+        }
+        let committed = self.history.committed();
+        let digest = self.history.digest(committed);
+        let hosts = up.iter().filter_map(|server| self.servers.get(*server));
+        let stuck: Vec<String> = hosts
+            .map(|host| host.spy.borrow())
+            .filter(|spy| !spy.is_serving || spy.digest != digest)
+            .map(|spy| format!("serves: {}, at {:#x} of {committed:#x}", spy.is_serving, spy.last))
+            .collect();
+        (!stuck.is_empty()).then(|| stuck.join("; "))
     }
 
     /// All clients vanish: all sessions must end, and with them their znodes.

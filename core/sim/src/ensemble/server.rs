@@ -1,6 +1,8 @@
 //! Servers of an ensemble: their turns, stores, deaths and restarts.
 
+use core::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use zabra_core::ids::{Instant, LinkId, Seq, UnixMillis};
 use zabra_core::link::{LinkInput, Port};
@@ -9,10 +11,11 @@ use zabra_core::server::{Event as CoreEvent, HostFacts, Input, Output, SnapshotO
 
 use crate::boot;
 use crate::disk::SimDisk;
+use crate::drill::Spy;
 use crate::ensemble::history::kinds;
 use crate::ensemble::network::Dial;
 use crate::ensemble::plan::{Durable, Effect, Script, letter};
-use crate::ensemble::{Event, WALL_START_MS, World};
+use crate::ensemble::{Cast, Event, WALL_START_MS, World};
 use crate::model::State;
 use crate::node::{Node, hash};
 use crate::oracle::snapshot;
@@ -50,6 +53,7 @@ pub(super) struct Host {
     pub(super) down_until: u64,
     dies_of_power: bool,
     snapshot_file: Option<(Option<State>, Vec<u8>)>,
+    pub(super) spy: Rc<RefCell<Spy>>,
 }
 
 /// A clock of a server: it has its own zero and its own pace.
@@ -105,6 +109,7 @@ impl Host {
             down_until: 0,
             dies_of_power: false,
             snapshot_file: None,
+            spy: Rc::default(),
         }
     }
 }
@@ -141,6 +146,9 @@ impl World {
         let orphans = core::mem::take(&mut host.orphans);
         let birth = boot::Birth {
             script: &self.script,
+            cast: self.cast,
+            is_quiet: &self.is_quiet,
+            spy: &host.spy,
             server,
             disk: &host.disk,
             is_wiped: host.is_wiped,
@@ -368,8 +376,12 @@ impl World {
             let inbox = host.inbox.iter();
             host.ended = inbox.filter_map(ended).collect();
         }
-        self.service.catch_up(&self.history)?;
-        self.service.turn_ended(server)?;
+        if self.cast == Cast::Drill {
+            self.debrief(server)?;
+        } else {
+            self.service.catch_up(&self.history)?;
+            self.service.turn_ended(server)?;
+        }
         if let Some(Instant(at)) = wake {
             let clock = self.servers.get(server).map(|host| host.clock);
             let at = clock.map_or(at, |clock| clock.when(at));
@@ -454,7 +466,7 @@ impl World {
             && let Some(node) = &mut host.node
         {
             let count = node.log_queue.len();
-            if count > 0 && node.run_log(count).is_none() && host.disk.is_dead() {
+            if node.run_log(count).is_err() && host.disk.is_dead() {
                 let with_power = host.dies_of_power;
                 return self.die(server, with_power);
             }
@@ -516,15 +528,18 @@ impl World {
         } else {
             waiting
         };
-        let Some(upto) = node.run_log(count) else {
-            if !host.disk.is_dead() {
+        let upto = match node.run_log(count) {
+            Ok(upto) => upto.unwrap_or_default(),
+            Err(error) if !host.disk.is_dead() => {
                 return Err(Violation::new(
                     "the store does what it is asked",
-                    letter(server).to_string(),
+                    format!("{}: {error}", letter(server)),
                 ));
             }
-            let with_power = host.dies_of_power;
-            return self.die(server, with_power);
+            Err(_) => {
+                let with_power = host.dies_of_power;
+                return self.die(server, with_power);
+            }
         };
         let delay_us = rng.below(sync_us + 1);
         self.after(delay_us, Event::StoreReports(server, life, upto.0));
@@ -562,14 +577,20 @@ impl World {
 
     fn perform_snapshot(&mut self, server: usize, op: SnapshotOp) -> Result<(), Violation> {
         let life = self.life(server);
-        self.service.catch_up(&self.history)?;
+        if let SnapshotOp::Begin { zxid } = &op {
+            self.history.writes_snapshot(server, zxid.0);
+        }
+        if self.cast == Cast::Service {
+            self.service.catch_up(&self.history)?;
+        }
+        let cast = self.cast;
         let Some(host) = self.servers.get_mut(server) else {
             return Ok(());
         };
         match (&op, &mut host.snapshot_file) {
             (SnapshotOp::Begin { zxid }, file) => {
                 // A leader's state that a learner writes down may not be committed yet.
-                let committed = zxid.0 <= self.history.visible();
+                let committed = zxid.0 <= self.history.visible() && cast == Cast::Service;
                 let version = self.service.versions.at(zxid.0).ok();
                 let state = version.filter(|_| committed).map(|it| it.state.clone());
                 *file = Some((state, Vec::new()));
@@ -670,6 +691,24 @@ impl World {
             if let Some(Ok(zxid)) = digits.map(|digits| i64::from_str_radix(digits, 16)) {
                 self.history.ensure_snapshot(server, zxid)?;
             }
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    /// Looks at what a server of a drill has delivered.
+    fn debrief(&mut self, server: usize) -> Result<(), Violation> {
+        let Some(spy) = self.servers.get(server).map(|host| Rc::clone(&host.spy)) else {
+            return Ok(());
+        };
+        let delivered = core::mem::take(&mut spy.borrow_mut().delivered);
+        for (zxid, hash) in delivered {
+            self.history.delivers(server, zxid, hash)?;
+        }
+        let loaded = spy.borrow_mut().loaded.take();
+        if let Some((zxid, digest)) = loaded {
+            self.history.loads(server, zxid, digest)?;
         }
         Ok(())
     }

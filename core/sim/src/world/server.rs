@@ -307,7 +307,7 @@ impl World {
         } else {
             waiting
         };
-        let Some(upto) = node.run_log(count) else {
+        let Ok(Some(upto)) = node.run_log(count) else {
             self.die(self.dies_of_power);
             return Ok(());
         };

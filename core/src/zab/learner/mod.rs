@@ -28,7 +28,7 @@ use super::io::{Output, Role};
 use super::lasting::{Lasting, Left};
 use super::membership::Membership;
 use super::pipe::Pipe;
-use crate::ids::{Epoch, Instant, LinkId, Seq, Zxid};
+use crate::ids::{Epoch, Instant, LinkId, Seq, ServerId, Zxid};
 use crate::link::{LinkInput, Port};
 use crate::wire::quorum::{AckEpoch, LearnerInfo, PROTOCOL, Packet, PacketType, Packets};
 
