@@ -206,6 +206,7 @@ impl Host {
             recent,
             accepted: epochs.accepted,
             current: epochs.current,
+            divergent: false,
             trusted: found.last > Zxid::ZERO || found.snapshot.is_some() || self.may_begin()?,
         };
         let mut options = ensemble.zab.clone();

@@ -792,7 +792,9 @@ impl History {
             path.push(txn.hash);
             at = txn.parent;
         }
-        path.iter().rev().fold(0, |digest, hash| next_digest(digest, *hash))
+        path.iter()
+            .rev()
+            .fold(0, |digest, hash| next_digest(digest, *hash))
     }
 
     /// The committed transactions after the first `count`.

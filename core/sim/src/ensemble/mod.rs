@@ -359,7 +359,12 @@ impl World {
         let stuck: Vec<String> = hosts
             .map(|host| host.spy.borrow())
             .filter(|spy| !spy.is_serving || spy.digest != digest)
-            .map(|spy| format!("serves: {}, at {:#x} of {committed:#x}", spy.is_serving, spy.last))
+            .map(|spy| {
+                format!(
+                    "serves: {}, at {:#x} of {committed:#x}",
+                    spy.is_serving, spy.last
+                )
+            })
             .collect();
         (!stuck.is_empty()).then(|| stuck.join("; "))
     }
