@@ -12,6 +12,8 @@ mod load;
 mod node;
 mod quota;
 mod slab;
+mod stub;
+pub use stub::StateLoader;
 mod snapshot;
 pub mod watch;
 
@@ -365,6 +367,12 @@ impl Tree {
     /// The sessions and their timeouts in milliseconds.
     pub fn sessions(&self) -> impl ExactSizeIterator<Item = (SessionId, i32)> + '_ {
         self.sessions.iter().map(|(&id, &timeout)| (id, timeout))
+    }
+
+    /// Whether a session is there.
+    #[must_use]
+    pub fn has_session(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
     }
 
     /// The ephemeral znodes of a session.

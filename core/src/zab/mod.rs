@@ -15,6 +15,8 @@
 pub mod io;
 pub mod membership;
 mod outbox;
+mod stub;
+pub use stub::Zab;
 pub mod quorum;
 
 pub use io::{Event, MembershipOp, Options, Output, Recovered, Role};
