@@ -11,16 +11,19 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{info, warn};
-use zabra_core::ids::{Seq, UnixMillis};
+use zabra_core::ids::{Seq, UnixMillis, Zxid};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event, HostFacts, Recovered, Server, SnapshotOp, StoreOp};
 use zabra_core::store::log::LogOptions;
 use zabra_core::store::names::Compression as FileCompression;
+use zabra_core::store::recent::Recent;
 use zabra_core::store::recovery::{self, recover};
 use zabra_core::tree::Loader;
 
 use super::driver::{Driver, DriverError, Ended, Inbox, Lanes as LanesOf, runtime};
+use super::ensemble::{History, Place};
 use super::lives::live_on;
+use crate::config::dynamic::WriteError;
 use crate::config::{Compression, ServerConfig};
 use crate::error::Error;
 use crate::host_facts;
@@ -56,21 +59,24 @@ pub fn run(
         Autocreate::No
     };
     let directories = Directories::open(&config.data_dir, &config.data_log_dir, autocreate)?;
-    let sockets = SocketsMax::new(host_facts::open_files_max(), true);
+    let sockets = SocketsMax::new(host_facts::open_files_max(), config.ensemble.is_none());
+    let place = config.ensemble.as_ref().map(Place::new);
     let listeners = listen(&config, &sockets)?;
     let bound = listeners.local_addrs();
     if let Some(first) = bound.first() {
         config.core.host.client_port = first.port();
     }
     let host = Host {
-        config,
         directories,
         listeners,
         peers: PeerOptions {
             sockets_max: sockets.peers,
+            bind_attempts: bind_attempts(&config),
             ..PeerOptions::default()
         },
+        place,
         gauges: Arc::default(),
+        config,
     };
     let runtime = runtime().map_err(|error| host.error(error))?;
     let mut started = Some(started);
@@ -93,6 +99,8 @@ struct Host {
     directories: Directories,
     listeners: Listeners,
     peers: PeerOptions,
+    /// `None`: it stands alone.
+    place: Option<Place>,
     gauges: Arc<Gauges>,
 }
 
@@ -111,7 +119,7 @@ impl Host {
         } = self;
         let begun = Instant::now();
         let entropy = entropy();
-        let (loader, found) = load(config, directories, entropy)?;
+        let (loader, history, found) = self.load(entropy)?;
         // Of this life only: what the lanes of the last one still say is not for this machine.
         let inbox = Inbox::new();
         let lanes = Lanes::start(
@@ -137,16 +145,29 @@ impl Host {
             instant: zabra_core::ids::Instant(0),
             wall: wall(),
         };
-        let machine = Server::new(config.core.clone(), loader, recovered, entropy, now);
+        let core = config.core.clone();
+        let machine = match (&self.place, history) {
+            (Some(place), Some(history)) => {
+                place.machine(core, loader, recovered, history, entropy, now)
+            }
+            _ => Server::new(core, loader, recovered, entropy, now),
+        };
+        let members = match &self.place {
+            Some(place) => place.members(),
+            None => Box::new(|_| Ok(())),
+        };
         let facts = facts(directories, &lanes);
         started();
+        if let Some(place) = &self.place {
+            info!("{}", place.introduction());
+        }
         let driver = Driver {
             machine,
             lanes: Handed(Rc::clone(&lanes)),
             listeners: self.listeners.try_clone().map_err(Error::Runtime)?,
             peers: self.peers,
             inbox,
-            members: Box::new(|_| Ok(())),
+            members,
             facts,
             events: events(),
             warnings: Box::new(|line| warn!("{line}")),
@@ -161,6 +182,39 @@ impl Host {
         ended.map_err(|error| self.error(error))
     }
 
+    /// Reads what is there.
+    fn load(&self, entropy: u64) -> Result<(Loader, Option<History>, recovery::Recovered), Error> {
+        let (config, directories) = (&self.config, &self.directories);
+        let loader = Loader::new(entropy, config.core.tree_digest);
+        let (txns_min, bytes_max) = self.place.as_ref().map_or((0, 0), Place::history_max);
+        let mut recent = Recent::new(loader, txns_min, bytes_max);
+        let (mut logs, mut snapshots) = (directories.logs(), directories.snapshots());
+        let found = recover(&mut logs, &mut snapshots, &mut recent)?;
+        for note in &found.notes {
+            warn!("{note}");
+        }
+        let (loader, base, recent) = recent.finish();
+        let Some(place) = &self.place else {
+            return Ok((loader, None, found));
+        };
+        let nothing = found.snapshot.is_none() && found.last == Zxid::ZERO;
+        let trusted = place.trusts(&config.data_log_dir, nothing)?;
+        if !trusted {
+            warn!(
+                "there is no data, and nobody said that there should be none: this server has no \
+                 vote before a leader has given it the state; if all are new, create the file \
+                 `initialize` in dataLogDir, or set db.autocreate"
+            );
+        }
+        let history = History {
+            base,
+            recent,
+            epochs: directories.epochs(found.last)?,
+            trusted,
+        };
+        Ok((loader, Some(history), found))
+    }
+
     fn error(&self, error: DriverError) -> Error {
         match error {
             DriverError::Io(source) => Error::Runtime(source),
@@ -169,16 +223,34 @@ impl Host {
                 endpoint: error.endpoint,
                 source: error.source,
             },
-            // A lane's error is the store's own, which names its file, or a panic's.
-            DriverError::Lane(source) => match source.downcast::<crate::store::Error>() {
-                Ok(error) => Error::from(*error),
-                Err(source) => Error::Store {
-                    path: self.config.data_log_dir.clone(),
-                    source,
-                },
+            DriverError::Lane(source) => self.lane_error(source),
+        }
+    }
+
+    /// An error that names its file, if what failed has one.
+    fn lane_error(&self, source: Box<dyn core::error::Error + Send + Sync>) -> Error {
+        let source = match source.downcast::<crate::store::Error>() {
+            Ok(error) => return Error::from(*error),
+            Err(source) => source,
+        };
+        match source.downcast::<WriteError>() {
+            Ok(error) => Error::Store {
+                path: error.file,
+                source: format!("cannot be {}: {}", error.what, error.source).into(),
+            },
+            // A panic's.
+            Err(source) => Error::Store {
+                path: self.config.data_log_dir.clone(),
+                source,
             },
         }
     }
+}
+
+/// Attempts to listen for elections.
+fn bind_attempts(config: &ServerConfig) -> u32 {
+    let ensemble = config.ensemble.as_ref();
+    ensemble.map_or(0, |ensemble| ensemble.bind_attempts_max)
 }
 
 fn listen(config: &ServerConfig, sockets: &SocketsMax) -> Result<Listeners, Error> {
@@ -224,21 +296,6 @@ impl SocketsMax {
             peers: Some(peers),
         }
     }
-}
-
-/// Reads what is there.
-fn load(
-    config: &ServerConfig,
-    directories: &Directories,
-    entropy: u64,
-) -> Result<(Loader, recovery::Recovered), Error> {
-    let mut loader = Loader::new(entropy, config.core.tree_digest);
-    let (mut logs, mut snapshots) = (directories.logs(), directories.snapshots());
-    let found = recover(&mut logs, &mut snapshots, &mut loader)?;
-    for note in &found.notes {
-        warn!("{note}");
-    }
-    Ok((loader, found))
 }
 
 fn lane_options(config: &ServerConfig) -> LaneOptions {
