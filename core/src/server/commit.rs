@@ -308,7 +308,11 @@ impl Core {
             return Ok(());
         };
         let (expected, found) = (digest.cast_unsigned(), self.tree.digest());
-        if !self.config.tree_digest || version != DIGEST_VERSION || expected == found {
+        if !self.digests_settled
+            || !self.config.tree_digest
+            || version != DIGEST_VERSION
+            || expected == found
+        {
             return Ok(());
         }
         self.stats.digest_mismatches += 1;

@@ -132,6 +132,9 @@ struct Core {
     stats: Stats,
     events: Vec<Event>,
     outputs: Vec<Output>,
+    /// Whether the digests of transactions must be those of the tree: not while a state is being
+    /// completed that a leader went on changing while it sent it.
+    digests_settled: bool,
     /// Local sessions whose clients have closed them in this step.
     locals_closed: Vec<SessionId>,
     /// The recent digests, for the word `hash`.
@@ -274,6 +277,7 @@ impl Server {
             stats,
             events,
             outputs: Vec::new(),
+            digests_settled: true,
             locals_closed: Vec::new(),
             digests: VecDeque::new(),
         };

@@ -12,8 +12,6 @@ mod load;
 mod node;
 mod quota;
 mod slab;
-mod stub;
-pub use stub::StateLoader;
 mod snapshot;
 pub mod watch;
 
@@ -36,7 +34,7 @@ use slab::Slab;
 pub use apply::{Applied, Change};
 pub(crate) use apply::{Sequence, create_kind};
 pub(crate) use digest::NodeDigest;
-pub use load::{LoadError, Loader};
+pub use load::{LoadError, Loader, StreamLoader};
 pub(crate) use node::Owner;
 pub use node::{NodeId, TTL_MS_MAX};
 pub use quota::{Limits, Usage};

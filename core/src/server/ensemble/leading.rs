@@ -27,20 +27,13 @@ pub(in crate::server) enum Owner {
     Learner(LinkId),
 }
 
-/// Who waits for a `sync`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Syncing {
-    Client(LinkId),
-    Learner(LinkId),
-}
-
 /// What only a leader knows.
 #[derive(Default)]
 pub(in crate::server) struct Leading {
     /// Where each session's client was last heard of, if it was.
     owners: BTreeMap<SessionId, Owner>,
-    /// Whose syncs are not done, in order.
-    syncs: VecDeque<Syncing>,
+    /// Connections of clients whose syncs are not done, in order.
+    syncs: VecDeque<LinkId>,
     /// What learners asked after a sync of theirs that is not done. A learner of ZooKeeper knows
     /// its own writes by their place behind its syncs.
     held: Held,
@@ -71,33 +64,31 @@ impl Server {
         let Some(ensemble) = core.ensemble_mut() else {
             return;
         };
-        let syncing = if learns {
-            ensemble.learning.syncs.pop_front().map(Syncing::Client)
+        let client = if learns {
+            ensemble.learning.syncs.pop_front()
         } else {
             ensemble.leading.syncs.pop_front()
         };
-        match syncing {
-            None => {}
-            Some(Syncing::Learner(link)) => {
-                ensemble.zab.answer_sync(link);
-                let held = ensemble.leading.held.remove(&link).unwrap_or_default();
-                for (data, ids) in held {
-                    self.forwarded(link, data, ids);
-                }
-            }
-            Some(Syncing::Client(link)) => {
-                let Some(conn) = self.conns.get_mut(&link) else {
-                    return;
-                };
-                let first = conn.pending.iter_mut().find_map(|pending| match pending {
-                    Pending::Waiting { after, .. } if *after == Zxid(i64::MAX) => Some(after),
-                    _ => None,
-                });
-                if let Some(after) = first {
-                    *after = Zxid::ZERO;
-                }
-                self.ready.insert(link);
-            }
+        let conn = client.and_then(|link| Some((link, self.conns.get_mut(&link)?)));
+        let Some((link, conn)) = conn else {
+            return;
+        };
+        let first = conn.pending.iter_mut().find_map(|pending| match pending {
+            Pending::Waiting { after, .. } if *after == Core::UNTIL_SYNCED => Some(after),
+            _ => None,
+        });
+        if let Some(after) = first {
+            *after = Zxid::ZERO;
+        }
+        self.ready.insert(link);
+    }
+
+    /// A learner's sync is answered: what it asked after it may be done.
+    pub(super) fn release_learner(&mut self, link: LinkId) {
+        let ensemble = self.core.ensemble_mut();
+        let held = ensemble.and_then(|it| it.leading.held.remove(&link));
+        for (data, ids) in held.unwrap_or_default() {
+            self.forwarded(link, data, ids);
         }
     }
 
@@ -186,9 +177,8 @@ impl Core {
             OpCode::CLOSE_SESSION => self.close_session(session, None, cxid),
             OpCode::SYNC => {
                 if let Some(ensemble) = self.ensemble_mut() {
-                    ensemble.leading.syncs.push_back(Syncing::Learner(from));
                     ensemble.leading.held.entry(from).or_default();
-                    ensemble.zab.sync();
+                    ensemble.zab.sync_learner(from);
                 }
             }
             OpCode::RECONFIG => {
@@ -296,7 +286,7 @@ impl Core {
     /// A local client's sync. Leading, its turn comes when a quorum has confirmed that it does.
     pub(in crate::server) fn sync(&mut self, link: LinkId) {
         if let Some(ensemble) = self.ensemble_mut() {
-            ensemble.leading.syncs.push_back(Syncing::Client(link));
+            ensemble.leading.syncs.push_back(link);
             ensemble.zab.sync();
         }
     }
@@ -313,7 +303,6 @@ impl Core {
         if let Some(ensemble) = self.ensemble_mut() {
             let gone = Owner::Learner(link);
             ensemble.leading.owners.retain(|_, owner| *owner != gone);
-            // Its sync keeps its place, and is answered to nobody.
             ensemble.leading.held.remove(&link);
         }
     }

@@ -127,9 +127,17 @@ impl Core {
         ids: &[Id],
         link: LinkId,
     ) {
-        self.forward(by, OpCode::SYNC, body, Some(ids));
+        let (session, cxid) = by;
+        let request = Forwarded {
+            session,
+            cxid,
+            op: OpCode::SYNC,
+            body,
+        };
         if let Some(ensemble) = self.ensemble_mut() {
             ensemble.learning.syncs.push_back(link);
+            let data = request.to_bytes();
+            ensemble.zab.sync_for(data, Some(ids.to_vec()));
         }
     }
 

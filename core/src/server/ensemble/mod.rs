@@ -99,7 +99,9 @@ impl Server {
         entropy: u64,
         now: crate::machine::Now,
     ) -> Self {
-        let mut server = Self::with_tree(config, loader.finish_as_is(), recovered, entropy, now);
+        let (tree, mismatches) = loader.finish_with_orphans();
+        let parts = (tree, mismatches, Vec::new());
+        let mut server = Self::with_tree(config, parts, recovered, entropy, now);
         let text = options.committed.to_text();
         let version = Zxid(options.committed.version);
         server.core.tree.set_membership(&text, version, now.wall);
@@ -165,6 +167,7 @@ impl Server {
                 }
             }
             zab::Output::Request { from, data, ids } => self.forwarded(from, data, ids),
+            zab::Output::SyncAnswered(link) => self.release_learner(link),
             zab::Output::Synced => self.synced(),
             zab::Output::PingDue => core.tell_touched(),
             zab::Output::Touches(data) => core.touched(&data),
@@ -214,6 +217,7 @@ impl Server {
             return;
         };
         core.serving = true;
+        core.digests_settled = true;
         if ensemble.leads() {
             let entropy = ensemble.entropy;
             core.overlay = Overlay::new(&core.tree, core.config.tree_digest, entropy);

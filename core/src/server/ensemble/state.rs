@@ -3,12 +3,13 @@
 
 use alloc::collections::VecDeque;
 use alloc::format;
+use alloc::string::String;
 
 use bytes::Bytes;
 
 use super::{Core, Ensemble, Output, Server, SnapshotOp};
 use crate::ids::{LinkId, Zxid};
-use crate::tree::{Piece, StateLoader};
+use crate::tree::{LoadError, Piece, StreamLoader};
 
 /// Bytes of the state that one step makes for a learner.
 const SLICE_BYTES: usize = 128 * 1024;
@@ -21,7 +22,7 @@ pub(super) struct State {
     /// The one that is being sent it.
     sending: Option<LinkId>,
     /// What a leader sends.
-    loading: Option<(Zxid, StateLoader)>,
+    loading: Option<(Zxid, StreamLoader)>,
     /// The state that a leader has sent, on its way to this server's disk.
     installing: Option<Zxid>,
 }
@@ -37,11 +38,12 @@ impl Server {
     pub(super) fn state_begins(&mut self, zxid: Zxid) {
         let core = &mut self.core;
         core.abandon_file();
-        let verify = core.config.tree_digest;
+        // As a packet's data: the longest string or data that a peer may send.
+        let bytes_max = core.config.frame_bytes_max as usize * 2;
         let Some(ensemble) = core.ensemble.as_deref_mut() else {
             return;
         };
-        let loader = StateLoader::new(zxid, ensemble.entropy, verify);
+        let loader = StreamLoader::new(ensemble.entropy, zxid, bytes_max);
         ensemble.state.loading = Some((zxid, loader));
     }
 
@@ -55,13 +57,17 @@ impl Server {
         };
         match loader.feed(bytes) {
             Ok(None) => ensemble.state.loading = Some((zxid, loader)),
-            Ok(Some(rest)) => {
-                core.tree = loader.finish();
-                ensemble.state.installing = Some(zxid);
-                ensemble.zab.snapshot_loaded(rest);
-                core.begin_install();
-            }
-            Err(error) => core.restart(format!("the leader's state cannot be read: {error}")),
+            Ok(Some(rest)) => match loader.finish() {
+                Ok(tree) => {
+                    core.tree = tree;
+                    core.digests_settled = false;
+                    ensemble.state.installing = Some(zxid);
+                    ensemble.zab.snapshot_loaded(rest);
+                    core.begin_install();
+                }
+                Err(error) => ensemble.zab.snapshot_failed(&unreadable(&error)),
+            },
+            Err(error) => ensemble.zab.snapshot_failed(&unreadable(&error)),
         }
     }
 }
@@ -82,11 +88,13 @@ impl Core {
 
     /// A snapshot could not be written. Returns whether it was the state that a leader sent.
     pub(in crate::server) fn install_failed(&mut self, zxid: Zxid) -> bool {
-        let failed = self
-            .ensemble_mut()
-            .is_some_and(|ensemble| ensemble.state.installing == Some(zxid));
+        let Some(ensemble) = self.ensemble_mut() else {
+            return false;
+        };
+        let failed = ensemble.state.installing == Some(zxid);
         if failed {
-            self.restart(format!("the leader's state at {zxid} could not be stored"));
+            let reason = format!("the leader's state at {zxid} could not be stored");
+            ensemble.zab.snapshot_failed(&reason);
         }
         failed
     }
@@ -134,7 +142,7 @@ impl Core {
                 if zab.snapshot_room(link).is_none() {
                     return;
                 }
-                let zxid = tree.begin_state();
+                let zxid = tree.begin_snapshot_stream();
                 zab.snapshot_begin(link, zxid);
                 state.sending = Some(link);
                 link
@@ -146,9 +154,9 @@ impl Core {
             return;
         }
         match tree.snapshot_piece(SLICE_BYTES) {
-            Some(Piece::Part(bytes)) => zab.snapshot_chunk(link, bytes.into()),
+            Some(Piece::Part(bytes)) => zab.snapshot_chunk(link, &bytes.into()),
             Some(Piece::Last(bytes)) => {
-                zab.snapshot_chunk(link, bytes.into());
+                zab.snapshot_chunk(link, &bytes.into());
                 zab.snapshot_end(link);
                 state.sending = None;
             }
@@ -166,4 +174,8 @@ impl Core {
             self.tree.abandon_snapshot();
         }
     }
+}
+
+fn unreadable(error: &LoadError) -> String {
+    format!("the leader's state cannot be read: {error}")
 }
