@@ -85,6 +85,11 @@ impl Schedule {
         due && !self.under_way && now >= self.not_before
     }
 
+    /// There is no state to write before a leader has sent one.
+    pub(super) const fn none_yet(&mut self) {
+        self.first = false;
+    }
+
     /// What was being written is given up.
     pub(super) const fn abandoned(&mut self) {
         self.under_way = false;

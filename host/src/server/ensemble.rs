@@ -93,12 +93,6 @@ impl Place {
         entropy: u64,
         now: Now,
     ) -> Server {
-        // A server whose emptiness is not trusted must not have a snapshot of it: at the next start
-        // it would look like a history.
-        let recovered = Recovered {
-            snapshot: recovered.snapshot || !history.trusted,
-            ..recovered
-        };
         let history = zab::Recovered {
             base: history.base,
             recent: history.recent,

@@ -70,6 +70,7 @@ pub fn run(
         directories,
         listeners,
         peers: PeerOptions {
+            keep_alive: config.tcp_keep_alive,
             sockets_max: sockets.peers,
             bind_attempts: bind_attempts(&config),
             ..PeerOptions::default()

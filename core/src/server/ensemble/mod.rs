@@ -102,6 +102,10 @@ impl Server {
         let (tree, mismatches) = loader.finish_with_orphans();
         let parts = (tree, mismatches, Vec::new());
         let mut server = Self::with_tree(config, parts, recovered, entropy, now);
+        let trusted = history.trusted;
+        if !trusted {
+            server.core.snapshots.none_yet();
+        }
         let text = options.committed.to_text();
         let version = Zxid(options.committed.version);
         server.core.tree.set_membership(&text, version, now.wall);
@@ -111,7 +115,9 @@ impl Server {
         server.core.ensemble = Some(alloc::boxed::Box::new(Ensemble {
             config: ensemble,
             zab,
-            begun: recovered.snapshot,
+            // Who knows nothing and must be told has no snapshot to write: with one it would be
+            // taken at the next start for a server that knows.
+            begun: recovered.snapshot || !trusted,
             role: Role::Looking,
             leading: Leading::default(),
             learning: Learning::default(),

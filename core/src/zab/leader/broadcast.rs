@@ -81,7 +81,7 @@ impl Leader {
             }
             return Ok(());
         }
-        if zxid.counter() == 0 || zxid <= lasting.history.committed() {
+        if zxid.counter() == 0 {
             return Ok(());
         }
         if zxid > lasting.history.last() {
