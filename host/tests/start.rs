@@ -5,6 +5,8 @@
     reason = "a test that panics has failed, which is what is wanted"
 )]
 
+#[path = "start/members.rs"]
+mod members;
 #[path = "support"]
 #[expect(dead_code, reason = "other tests use other parts of it")]
 mod support {
