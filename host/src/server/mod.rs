@@ -3,6 +3,8 @@
 //! Start reading at [`run`].
 
 pub mod driver;
+mod ensemble;
+mod lives;
 mod run;
 
 pub use run::run;
