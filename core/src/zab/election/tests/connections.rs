@@ -124,6 +124,18 @@ fn a_lower_id_that_connects_is_called_back_where_it_says_it_is() {
 }
 
 #[test]
+fn a_server_that_is_not_where_it_said_is_called_where_the_membership_says() {
+    let mut bench = Bench::new(2);
+    let link = bench.stranger(1);
+    bench.receive(link, &initial(1, "10.7.7.7"));
+    let call = bench.dials()[0].clone();
+    assert_eq!(call.1, "10.7.7.7:3888");
+    bench.link(call.0, LinkInput::Closed);
+    bench.look(voter(5, 1));
+    assert_eq!(bench.dials()[0].1, "10.0.0.1:3888");
+}
+
+#[test]
 fn nobody_is_called_twice_at_once() {
     let mut bench = Bench::new(3);
     bench.look(voter(5, 1));
