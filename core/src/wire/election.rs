@@ -204,7 +204,9 @@ fn address(text: &str) -> Result<(String, u16), Error> {
     };
     let parsed = parts.and_then(|(host, port)| Some((host, port.parse().ok()?)));
     match parsed {
-        Some((host, port)) if !host.is_empty() => Ok((host.into(), port)),
+        Some((host, port)) if !host.is_empty() && !host.contains(['[', ']']) => {
+            Ok((host.into(), port))
+        }
         _ => Err(Error::Address(text.into())),
     }
 }

@@ -118,7 +118,7 @@ fn with_addresses(length: i32, text: &[u8]) -> Vec<u8> {
 fn addresses_of_another_form_are_refused() {
     for text in [
         "a", "a:", ":1", "a:b", "a:65536", "a:-1", "::1:2", "[::1]", "[::1]2", "[]:1", "[::1:2",
-        "a:1|", "|a:1", "a:1||b:2",
+        "[[a]:1", "a]:1", "a:1|", "|a:1", "a:1||b:2",
     ] {
         let bytes = with_addresses(text.len() as i32, text.as_bytes());
         let Err(Error::Address(found)) = Initial::cut(&bytes) else {
