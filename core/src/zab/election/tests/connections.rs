@@ -85,7 +85,28 @@ fn a_connection_that_is_closed_at_once_is_not_made_ever_more_often() {
         }
         bench.wait(1);
     }
-    assert_eq!(calls, 8);
+    assert_eq!(calls, 12);
+}
+
+#[test]
+fn a_peer_that_takes_a_call_and_dies_is_soon_known_to_be_absent() {
+    for (peer, connecting_ms, again_ms) in [(1, 0, 10), (3, 0, 10), (3, 50, 210)] {
+        let mut bench = Bench::new(2);
+        bench.look(voter(5, 1));
+        let to = format!("10.0.0.{peer}:3888");
+        let dials = bench.dials();
+        let call = dials.iter().find(|(_, called)| *called == to).unwrap().0;
+        bench.wait(connecting_ms);
+        bench.open(call, peer);
+        if peer == 1 {
+            bench.link(call, LinkInput::Closed);
+        }
+        bench.outputs();
+        bench.wait(again_ms - 1);
+        assert_eq!(bench.dials(), []);
+        bench.wait(1);
+        assert_eq!(bench.dials()[0].1, to);
+    }
 }
 
 #[test]
