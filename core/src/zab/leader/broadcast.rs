@@ -67,7 +67,7 @@ impl Leader {
 
     /// An ACK: of NEWLEADER if it names the beginning of the epoch, which need not be the first
     /// that comes (ZOOKEEPER-4685), else of a transaction.
-    fn acked(&mut self, link: LinkId, zxid: Zxid, lasting: &mut Lasting) -> Result<(), String> {
+    fn acked(&mut self, link: LinkId, zxid: Zxid, lasting: &Lasting) -> Result<(), String> {
         let Some(epoch) = self.phase.epoch() else {
             return Ok(());
         };
@@ -110,7 +110,7 @@ impl Leader {
         lasting.out.outputs.push(Output::Role(role));
         lasting.out.outputs.push(Output::Serve);
         if let Some(pending) = lasting.views().pending().cloned() {
-            let designated = designated(lasting, &pending, || Vec::new());
+            let designated = designated(lasting, &pending, Vec::new);
             self.activate(pending, designated, lasting)?;
         }
         Ok(())
