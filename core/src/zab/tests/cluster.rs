@@ -133,6 +133,13 @@ pub(super) struct Server {
     pub(super) synced: usize,
 }
 
+impl Server {
+    /// Whether its tree is a leader's, or a part of it, and its disk does not know.
+    pub(super) const fn takes_a_state(&self) -> bool {
+        self.loading.is_some() || self.storing.is_some()
+    }
+}
+
 #[derive(Debug)]
 struct End {
     server: usize,
@@ -445,7 +452,10 @@ impl Cluster {
                 if self.conns[index].port == Port::Quorum && side == 0 {
                     self.check_said(at, index, &bytes);
                 }
-                self.conns[index].ends[1 - side].queue.push_back(bytes);
+                let to = &mut self.conns[index].ends[1 - side];
+                if !to.closing {
+                    to.queue.push_back(bytes);
+                }
             }
             LinkOutput::Close => {
                 self.conns[index].ends[side].alive = false;
@@ -685,7 +695,7 @@ impl Cluster {
                 self.connect(which);
             }
             _ => {
-                let micros = u64::try_from(self.rng.below(2000)).unwrap();
+                let micros = u64::try_from(self.rng.below(8000)).unwrap();
                 self.pass(micros);
             }
         }
