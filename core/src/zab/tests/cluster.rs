@@ -247,6 +247,7 @@ impl Cluster {
             recent,
             accepted: server.disk.accepted,
             current: server.disk.current,
+            divergent: false,
             trusted: true,
         };
         server.tree = tree;
