@@ -68,6 +68,7 @@ impl Lone {
             accepted: Epoch(1),
             current: Epoch(1),
             trusted: true,
+            divergent: false,
         };
         let now = Instant(1_000_000);
         let mut lone = Self {

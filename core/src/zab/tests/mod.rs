@@ -3,4 +3,5 @@
 mod cluster;
 mod lone;
 mod random;
+mod reconfig;
 mod scripted;
