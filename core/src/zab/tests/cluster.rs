@@ -763,13 +763,24 @@ impl Cluster {
     }
 
     /// The leader proposes a membership of these voters and observers.
-    pub(super) fn reconfigure(&mut self, at: usize, voters: &[usize], observers: &[usize]) -> Zxid {
+    pub(super) fn reconfigure(
+        &mut self,
+        at: usize,
+        voters: &[usize],
+        observers: &[usize],
+    ) -> Option<Zxid> {
         let line = |id: &usize, role| format!("server.{id}=s{id}:1:2:{role}\n");
         let voters = voters.iter().map(|id| line(id, "participant"));
         let observers = observers.iter().map(|id| line(id, "observer"));
         let text: String = voters.chain(observers).collect();
         let mut membership = Membership::parse(&text).unwrap();
-        let zxid = self.servers[at].zab.as_ref().unwrap().next_zxid().unwrap();
+        let zab = self.servers[at].zab.as_ref()?;
+        let zxid = zab.next_zxid()?;
+        let (committed, seen) = zab.membership();
+        let pending = seen.is_some_and(|seen| seen.version > committed.version);
+        if pending || !zab.can_reconfigure_to(&membership) {
+            return None;
+        }
         membership.version = zxid.0;
         let header = TxnHeader {
             client: SessionId::NONE,
@@ -786,11 +797,8 @@ impl Cluster {
             version: -1,
         };
         append_body(&mut txn, &body);
-        self.step(at, |zab| {
-            assert!(zab.can_reconfigure_to(&membership));
-            zab.propose(zxid, txn.into(), Some(membership));
-        });
-        zxid
+        self.step(at, |zab| zab.propose(zxid, txn.into(), Some(membership)));
+        Some(zxid)
     }
 
     /// Goes on without faults until a condition holds.
@@ -807,7 +815,10 @@ impl Cluster {
             .map(|server| {
                 let events = server.events.iter().rev().take(25).rev();
                 let events: Vec<_> = events.collect();
-                (server.id, server.role, events, &server.restarts)
+                let disk = &server.disk;
+                let known = (disk.members.version, &disk.members_seen);
+                let names: Vec<_> = disk.members.voters().map(|v| v.0.0).collect();
+                (server.id, server.role, events, &server.restarts, format!("{known:?} {names:?} {:?}", server.zab.as_ref().map(|z| (&z.lasting.last_seen, z.lasting.observer, z.lasting.standing(), z.election.vote()))))
             })
             .collect();
         panic!("never came: {what}: {events:#?}");

@@ -13,6 +13,30 @@ use crate::zab::Options;
 
 fn plain(_: &mut Options) {}
 
+fn reconfigurable(options: &mut Options) {
+    options.reconfig_enabled = true;
+    options.history_txns_min = 20;
+    options.history_bytes_max = 0;
+}
+
+/// Three voters of any, and perhaps an observer.
+fn reconfigure(cluster: &mut Cluster) {
+    let count = cluster.servers.len();
+    let mut ids: Vec<usize> = (1..=count).collect();
+    while ids.len() > 3 {
+        ids.swap_remove(cluster.rng.below(ids.len()));
+    }
+    let observer = 1 + cluster.rng.below(count);
+    let observers = if ids.contains(&observer) {
+        vec![]
+    } else {
+        vec![observer]
+    };
+    if let Some(leader) = cluster.leader() {
+        cluster.reconfigure(leader, &ids, &observers);
+    }
+}
+
 /// So few are kept that most who were away need the state.
 fn short(options: &mut Options) {
     options.history_txns_min = 3;
@@ -62,6 +86,8 @@ struct Faults {
     /// One step in so many has a fault.
     one_in: usize,
     steps: usize,
+    /// Whether memberships change as well.
+    reconfigure: bool,
 }
 
 /// How often learners were brought in line in a way, or began anew.
@@ -90,6 +116,7 @@ fn run(
             0 | 1 => cluster.client(at),
             2 => cluster.sync(at),
             3 => cluster.snapshot(at),
+            4 if faults.reconfigure && cluster.rng.chance(10) => reconfigure(&mut cluster),
             _ => {}
         }
         if cluster.rng.chance(faults.one_in) {
@@ -151,6 +178,7 @@ fn all_ways(first: u64, tune: fn(&mut Options), ways: &[&str]) {
         let faults = Faults {
             one_in: 120,
             steps: 8000,
+            reconfigure: false,
         };
         let cluster = run(first + seed, 3, 1, tune, &faults);
         for (sum, way) in counts.iter_mut().zip(ways) {
@@ -187,9 +215,29 @@ fn nothing_is_lost_among_five() {
         let faults = Faults {
             one_in: 80,
             steps: 8000,
+            reconfigure: false,
         };
         run(2000 + seed, 5, 0, short, &faults);
     }
+}
+
+#[test]
+fn nothing_is_lost_while_the_membership_changes() {
+    let mut activated = 0;
+    for seed in seeds(8) {
+        let faults = Faults {
+            one_in: 250,
+            steps: 8000,
+            reconfigure: true,
+        };
+        let cluster = run(3000 + seed, 5, 0, reconfigurable, &faults);
+        let versions = cluster
+            .servers
+            .iter()
+            .map(|server| server.disk.members.version);
+        activated += usize::from(versions.max().is_some_and(|max| max & 0xffff_ffff != 0));
+    }
+    assert!(activated > 0);
 }
 
 /// ZOOKEEPER-1154, 2832: what a leader proposed alone is cut off when it comes back, whether the

@@ -40,7 +40,7 @@ fn in_force(cluster: &Cluster) -> Vec<i64> {
 /// Changes the membership, and goes on with it.
 fn change(cluster: &mut Cluster, voters: &[usize], observers: &[usize]) {
     let leader = cluster.leader().unwrap();
-    let version = cluster.reconfigure(leader, voters, observers).0;
+    let version = cluster.reconfigure(leader, voters, observers).unwrap().0;
     cluster.client(leader);
     cluster.until("the membership is in force", |cluster| {
         in_force(cluster).iter().all(|&known| known >= version) && cluster.settled()
