@@ -830,7 +830,8 @@ impl History {
         Ok(())
     }
 
-    /// S14: a snapshot that a restart could load holds only what the log of its server holds.
+    /// S14: a snapshot that a restart could load holds only what the log of its server holds, or
+    /// what is committed.
     ///
     /// # Errors
     /// One holds more.
@@ -838,7 +839,7 @@ impl History {
         let standing = self.server(server);
         let located = self.locate(name, standing.tip);
         ensure(
-            name <= standing.last || self.contains(standing.durable, located),
+            self.contains(standing.durable, located) || self.contains(self.committed(), located),
             "S14 no snapshot beyond what was cut",
             || {
                 format!(
