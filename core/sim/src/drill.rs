@@ -44,7 +44,11 @@ pub struct State {
 
 impl State {
     fn apply(&mut self, zxid: i64, payload: &[u8]) {
-        assert!(zxid > self.last, "{zxid:#x} delivered after {:#x}", self.last);
+        assert!(
+            zxid > self.last,
+            "{zxid:#x} delivered after {:#x}",
+            self.last
+        );
         self.last = zxid;
         self.digest = next_digest(self.digest, hash(payload, 0));
     }
@@ -73,7 +77,9 @@ impl State {
 /// The digest after one more transaction.
 #[must_use]
 pub const fn next_digest(digest: u64, hash: u64) -> u64 {
-    (digest ^ hash).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+    (digest ^ hash)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(23)
 }
 
 /// What the store takes for the beginning of a snapshot.
@@ -306,7 +312,11 @@ impl Drill {
             return;
         }
         let rest = Bytes::from(state.split_off(whole));
-        assert_eq!(state.get(STATE_BYTES..), Some(SIGNATURE), "a state is whole");
+        assert_eq!(
+            state.get(STATE_BYTES..),
+            Some(SIGNATURE),
+            "a state is whole"
+        );
         let Some(read) = State::parse(state) else {
             return;
         };

@@ -114,6 +114,14 @@ impl History {
         }
     }
 
+    /// Who has last begun an epoch.
+    #[must_use]
+    pub fn leader(&self) -> usize {
+        let starts = self.starts.values().rev();
+        let mut established = starts.filter(|start| start.is_established);
+        established.next().map_or(0, |start| start.leader)
+    }
+
     /// The last transaction that is committed.
     #[must_use]
     pub fn committed(&self) -> i64 {
@@ -316,7 +324,14 @@ impl History {
                 format!("{} logs {id}, and nobody leads that epoch", letter(server)),
             ));
         }
-        let committed = self.committed();
+        // What is committed of later epochs a leader that was deposed does not know.
+        let before_epoch = self
+            .canon
+            .partition_point(|it| *it < id.epoch().start().0.max(1));
+        let committed = before_epoch
+            .checked_sub(1)
+            .and_then(|at| self.canon.get(at));
+        let committed = committed.copied().unwrap_or(0);
         ensure(
             self.contains(parent, committed),
             "S6 a leader has all that is committed",
@@ -792,7 +807,9 @@ impl History {
             path.push(txn.hash);
             at = txn.parent;
         }
-        path.iter().rev().fold(0, |digest, hash| next_digest(digest, *hash))
+        path.iter()
+            .rev()
+            .fold(0, |digest, hash| next_digest(digest, *hash))
     }
 
     /// The committed transactions after the first `count`.

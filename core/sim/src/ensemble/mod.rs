@@ -25,7 +25,7 @@ use zabra_core::ids::LinkId;
 use crate::ensemble::clients::Caller;
 use crate::ensemble::history::History;
 use crate::ensemble::network::Link;
-use crate::ensemble::plan::{Effect, Script, When, letter};
+use crate::ensemble::plan::{Effect, Fault, LEADER, Script, When, letter};
 use crate::ensemble::server::Host;
 use crate::ensemble::service::Service;
 use crate::rng::{Rng, Stream};
@@ -79,8 +79,8 @@ pub struct World {
     service: Service,
     /// How often what each conditional fault waits for has happened.
     occurred: Vec<u64>,
-    /// Whether each fault is at work.
-    at_work: Vec<bool>,
+    /// Each fault that is at work, with the servers it has met.
+    at_work: Vec<Option<Fault>>,
     is_active: bool,
     draws: u64,
     trace: Vec<String>,
@@ -116,7 +116,7 @@ impl World {
                 .collect(),
             blocked: vec![vec![0; count]; count],
             occurred: vec![0; script.faults.len()],
-            at_work: vec![false; script.faults.len()],
+            at_work: vec![None; script.faults.len()],
             script,
             cast,
             is_quiet: Rc::default(),
@@ -218,7 +218,7 @@ impl World {
                 Ok(())
             }
             Event::Arrives(link, side) => self.arrives(link, side),
-            Event::Begins(index) => self.begins(index),
+            Event::Begins(index) => self.begins(index, LEADER),
             Event::Dials(server, life, link) => {
                 self.dials(server, life, link);
                 Ok(())
@@ -359,7 +359,12 @@ impl World {
         let stuck: Vec<String> = hosts
             .map(|host| host.spy.borrow())
             .filter(|spy| !spy.is_serving || spy.digest != digest)
-            .map(|spy| format!("serves: {}, at {:#x} of {committed:#x}", spy.is_serving, spy.last))
+            .map(|spy| {
+                format!(
+                    "serves: {}, at {:#x} of {committed:#x}",
+                    spy.is_serving, spy.last
+                )
+            })
             .collect();
         (!stuck.is_empty()).then(|| stuck.join("; "))
     }
@@ -385,7 +390,7 @@ impl World {
         if self.is_active {
             for index in 0..self.script.faults.len() {
                 if self.is_due(index, server, effect) {
-                    self.begins(index)?;
+                    self.begins(index, server)?;
                 }
             }
         }

@@ -10,12 +10,14 @@
 //! at 1200ms kill A for 300ms
 //! on B stores:current 2 power B C for 1s
 //! on any sends:NEWLEADER 1 partition A|B C for 500ms
+//! on any stores:append 20 power @ for 1s     # who has just stored it
+//! at 2s isolate ^ for 1500ms                 # who leads
 //! ```
 
 use core::fmt;
 
 use crate::ensemble::plan::{
-    DURABLES, Effect, Fault, PACKETS, Planned, SERVERS_MAX, Script, When, letter,
+    ACTOR, DURABLES, Effect, Fault, LEADER, PACKETS, Planned, SERVERS_MAX, Script, When, letter,
 };
 
 /// Reads a script.
@@ -114,6 +116,7 @@ fn planned(when: When, words: &[&str]) -> Result<Planned, String> {
         ["slow-disk", name] => Fault::SlowDisk(server(name)?),
         ["clock", name, ms] => Fault::ClockJump(server(name)?, number(ms)?),
         ["snapshot-fails", name] => Fault::SnapshotFails(server(name)?),
+        ["isolate", name] => Fault::Isolate(server(name)?),
         ["block", from, to] => Fault::Block(server(from)?, server(to)?),
         ["partition", rest @ ..] => {
             let joined = rest.join(" ");
@@ -163,6 +166,8 @@ fn parse_effect(word: &str) -> Result<Effect, String> {
 fn server(name: &str) -> Result<usize, String> {
     match name.as_bytes() {
         [letter @ b'A'..=b'Z'] => Ok(usize::from(letter - b'A')),
+        b"@" => Ok(ACTOR),
+        b"^" => Ok(LEADER),
         _ => Err(format!("expected the letter of a server, found {name}")),
     }
 }
@@ -263,6 +268,7 @@ impl fmt::Display for Fault {
             Self::SlowDisk(one) => write!(f, "slow-disk {}", letter(*one)),
             Self::ClockJump(one, ms) => write!(f, "clock {} {ms}", letter(*one)),
             Self::SnapshotFails(one) => write!(f, "snapshot-fails {}", letter(*one)),
+            Self::Isolate(one) => write!(f, "isolate {}", letter(*one)),
             Self::Block(from, to) => write!(f, "block {} {}", letter(*from), letter(*to)),
             Self::Partition(groups) => {
                 let groups: Vec<String> = groups.iter().map(|group| names(group)).collect();
