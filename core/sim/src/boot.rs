@@ -148,6 +148,7 @@ fn drill(birth: Birth<'_>) -> Result<Born, String> {
         recent,
         accepted: epochs.accepted,
         current: epochs.current,
+        divergent: false,
         trusted: is_trusted,
     };
     let born = Drill::new(

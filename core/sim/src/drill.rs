@@ -274,6 +274,7 @@ impl Drill {
             | zab::Output::LearnerGone(_)
             | zab::Output::Membership(_)
             | zab::Output::Revalidated(_)
+            | zab::Output::SyncAnswered(_)
             | zab::Output::Touches(_) => {}
         }
     }

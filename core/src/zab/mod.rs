@@ -96,7 +96,7 @@ impl Zab {
                 epochs: Epochs::recovered(recovered.accepted, recovered.current),
                 confirmed: Confirmed::default(),
                 trusted: recovered.trusted,
-                snapshot_demanded: false,
+                snapshot_demanded: recovered.divergent,
                 observer,
                 leader: None,
                 memberships_changed: false,
@@ -293,6 +293,13 @@ impl Zab {
     pub fn sync_learner(&mut self, from: LinkId) {
         if let Part::Leading(leader) = &mut self.part {
             leader.sync(Some(from), &mut self.lasting);
+        }
+    }
+
+    /// Closes the connection of a learner that does what it must not.
+    pub fn drop_learner(&mut self, learner: LinkId, reason: &str) {
+        if let Part::Leading(leader) = &mut self.part {
+            leader.drop_learner(learner, reason, &mut self.lasting);
         }
     }
 

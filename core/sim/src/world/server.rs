@@ -233,7 +233,7 @@ impl World {
                 format!("{event:?}"),
             )),
             Output::Event(_) => Ok(()),
-            Output::Listen(..) | Output::Restart(_) => Err(Violation::new(
+            Output::Listen(..) | Output::Membership(_) | Output::Restart(_) => Err(Violation::new(
                 "a server alone has no peers",
                 format!("{output:?}"),
             )),

@@ -6,6 +6,7 @@ use core::cmp::Ordering;
 use crate::ids::{Epoch, ServerId, Zxid};
 use crate::wire::election::State;
 use crate::zab::membership::Membership;
+use crate::zab::quorum::Views;
 
 /// What stands for "nobody" and "nothing" in the votes of those who cannot be elected.
 /// Source: spec 1.7; `Long.MIN_VALUE` in `FastLeaderElection.getInitId`.
@@ -99,7 +100,7 @@ pub(super) struct Ballot {
 
 impl Ballot {
     /// Whether both want the same. Of those who look everything must be equal; of those who have
-    /// decided only leader and epoch, for a server that joined later knows round and zxid of another
+    /// decided only leader and epoch, for one that joined later knows round and zxid of another
     /// election (ZOOKEEPER-1732, ZOOKEEPER-1805).
     ///
     /// Source: spec 1.9; `Vote.equals`.
@@ -118,40 +119,37 @@ impl Ballot {
 pub(super) struct Voters {
     /// The membership in force.
     pub(super) committed: Membership,
-    /// One that was proposed later, whose quorums are needed too.
+    /// One that was proposed, whose quorums are needed too as long as it is the later one.
     pub(super) last_seen: Option<Membership>,
 }
 
 impl Voters {
-    pub(super) fn new(committed: Membership, last_seen: Option<Membership>) -> Self {
-        let last_seen = last_seen.filter(|seen| seen.version > committed.version);
+    pub(super) const fn new(committed: Membership, last_seen: Option<Membership>) -> Self {
         Self {
             committed,
             last_seen,
         }
     }
 
-    pub(super) fn memberships(&self) -> impl Iterator<Item = &Membership> {
-        core::iter::once(&self.committed).chain(&self.last_seen)
+    pub(super) fn views(&self) -> Views<'_> {
+        Views::new(&self.committed, self.last_seen.as_ref())
     }
 
     /// Whether it has a vote in either membership.
     pub(super) fn contains(&self, server: ServerId) -> bool {
-        self.memberships().any(|members| members.is_voter(server))
+        self.views().is_voter(server)
     }
 
     /// Every voter of either membership.
     pub(super) fn ids(&self) -> BTreeSet<ServerId> {
-        self.memberships()
-            .flat_map(|members| &members.servers)
-            .filter(|(_, member)| member.voter)
-            .map(|(id, _)| *id)
-            .collect()
+        let views = self.views();
+        let voters = views.iter().flat_map(Membership::voters);
+        voters.map(|(id, _)| id).collect()
     }
 
     /// Whether `these` are a quorum of every membership.
     pub(super) fn have_quorum(&self, these: &BTreeSet<ServerId>) -> bool {
-        self.memberships().all(|members| members.has_quorum(these))
+        self.views().have_quorum(these)
     }
 
     /// Whether `candidate` replaces `current`. A server without weight never wins, not even over
@@ -167,7 +165,8 @@ impl Voters {
     }
 
     fn weighs(&self, server: ServerId) -> bool {
-        self.memberships()
+        self.views()
+            .iter()
             .any(|members| members.is_voter(server) && members.weight(server) > 0)
     }
 }

@@ -81,7 +81,7 @@ impl Leader {
             }
             return Ok(());
         }
-        if zxid.counter() == 0 || zxid <= lasting.history.committed() {
+        if zxid.counter() == 0 {
             return Ok(());
         }
         if zxid > lasting.history.last() {
@@ -337,6 +337,7 @@ impl Leader {
                 Some(link) => {
                     if let Some(handler) = self.learners.get_mut(&link) {
                         handler.say(PacketType::SYNC, Zxid::ZERO, lasting);
+                        lasting.out.outputs.push(Output::SyncAnswered(link));
                     }
                 }
             }

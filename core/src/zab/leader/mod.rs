@@ -255,6 +255,11 @@ impl Leader {
         })
     }
 
+    /// Closes the connection of a learner for a fault that the service above has found.
+    pub(super) fn drop_learner(&mut self, link: LinkId, reason: &str, lasting: &mut Lasting) {
+        self.lose(link, reason, Close::Refused, lasting);
+    }
+
     /// Closes a learner's connection, or knows that it is gone.
     fn lose(&mut self, link: LinkId, reason: &str, how: Close, lasting: &mut Lasting) {
         let Some(mut handler) = self.learners.remove(&link) else {

@@ -240,6 +240,7 @@ impl Cluster {
             recent,
             accepted: server.disk.accepted,
             current: server.disk.current,
+            divergent: false,
             trusted: true,
         };
         server.tree = tree;
@@ -356,8 +357,11 @@ impl Cluster {
             }
             Output::Deliver { zxid, txn } => {
                 server.tree.push((zxid, txn));
+                // At a process's start the tree has what nobody knew to be committed.
                 let index = server.tree.len() - 1;
-                self.agree(at, index);
+                for index in self.canon.len().min(index)..=index {
+                    self.agree(at, index);
+                }
             }
             Output::Serve => {
                 server.serving = true;
@@ -381,7 +385,7 @@ impl Cluster {
                 server.synced += 1;
             }
             Output::PingDue => self.step(at, |zab| zab.pong(Bytes::new())),
-            Output::Touches(_) | Output::Revalidated(_) => {}
+            Output::Touches(_) | Output::Revalidated(_) | Output::SyncAnswered(_) => {}
             Output::Revalidate { from, data } => {
                 self.step(at, |zab| zab.revalidated(from, data));
             }

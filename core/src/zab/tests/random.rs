@@ -118,7 +118,7 @@ fn seeds(few: u64) -> core::ops::Range<u64> {
 
 #[test]
 fn nothing_is_lost_with_faults() {
-    for seed in seeds(30) {
+    for seed in seeds(12) {
         let faults = Faults {
             one_in: 150,
             steps: 6000,
@@ -129,7 +129,7 @@ fn nothing_is_lost_with_faults() {
 
 #[test]
 fn nothing_is_lost_where_little_history_is_kept() {
-    for seed in seeds(30) {
+    for seed in seeds(12) {
         let faults = Faults {
             one_in: 150,
             steps: 6000,
@@ -140,7 +140,7 @@ fn nothing_is_lost_where_little_history_is_kept() {
 
 #[test]
 fn nothing_is_lost_among_five() {
-    for seed in seeds(10) {
+    for seed in seeds(6) {
         let faults = Faults {
             one_in: 80,
             steps: 6000,
