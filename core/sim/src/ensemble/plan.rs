@@ -18,6 +18,8 @@ pub const LEADER: usize = usize::MAX - 1;
 pub struct Script {
     /// What clients do, and how a server is configured, as for one server alone.
     pub base: Plan,
+    /// What the servers are.
+    pub cast: Cast,
     /// Servers with a vote: `A`, `B`, …
     pub voters: usize,
     /// Servers without, named on from there.
@@ -32,6 +34,15 @@ pub struct Script {
     pub drift_ppm: u64,
     /// What goes wrong.
     pub faults: Vec<Planned>,
+}
+
+/// What the servers of a run are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cast {
+    /// Whole servers, with clients.
+    Service,
+    /// Servers that agree and do nothing else: [`drill`](crate::drill).
+    Drill,
 }
 
 /// A fault and when it happens.
@@ -182,7 +193,13 @@ impl Script {
         base.enforce_quota = false;
         let voters = *rng.pick(&[3, 3, 3, 3, 4, 5, 5, 7]).unwrap_or(&3);
         let observers = *rng.pick(&[0, 0, 0, 1, 2]).unwrap_or(&0);
+        let cast = if rng.one_in(3) {
+            Cast::Drill
+        } else {
+            Cast::Service
+        };
         let mut script = Self {
+            cast,
             voters,
             observers,
             init_limit: 10,

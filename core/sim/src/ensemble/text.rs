@@ -17,7 +17,7 @@
 use core::fmt;
 
 use crate::ensemble::plan::{
-    ACTOR, DURABLES, Effect, Fault, LEADER, PACKETS, Planned, SERVERS_MAX, Script, When, letter,
+    ACTOR, Cast, DURABLES, Effect, Fault, LEADER, PACKETS, Planned, SERVERS_MAX, Script, When, letter,
 };
 
 /// Reads a script.
@@ -32,6 +32,7 @@ pub fn parse(text: &str) -> Result<Script, String> {
         .map_err(|error| format!("seed: {error}"))?;
     let mut script = Script::new(seed);
     script.faults.clear();
+    script.cast = Cast::Service;
     script.voters = 3;
     script.observers = 0;
     for (index, line) in text.lines().enumerate() {
@@ -51,6 +52,8 @@ fn statement(script: &mut Script, words: &[&str]) -> Result<(), String> {
     let base = &mut script.base;
     match words {
         [] | ["seed", _] => {}
+        ["cast", "drill"] => script.cast = Cast::Drill,
+        ["cast", "service"] => script.cast = Cast::Service,
         ["voters", count] => script.voters = number(count)?,
         ["observers", count] => script.observers = number(count)?,
         ["clients", count] => base.clients = number(count)?,
@@ -198,6 +201,11 @@ impl fmt::Display for Script {
         let base = &self.base;
         let yes = |is_on: bool| if is_on { "yes" } else { "no" };
         writeln!(f, "seed {}", base.seed)?;
+        let cast = match self.cast {
+            Cast::Drill => "drill",
+            Cast::Service => "service",
+        };
+        writeln!(f, "cast {cast}")?;
         writeln!(f, "voters {}", self.voters)?;
         writeln!(f, "observers {}", self.observers)?;
         writeln!(f, "clients {}", base.clients)?;
