@@ -37,6 +37,10 @@ codes! {
     UNIMPLEMENTED = -6, "Unimplemented";
     /// A path, flag or other argument is not valid.
     BAD_ARGUMENTS = -8, "BadArguments";
+    /// Too few of the voters of the new configuration are in step with the leader.
+    NEW_CONFIG_NO_QUORUM = -13, "NewConfigNoQuorum";
+    /// Another reconfiguration is not done yet.
+    RECONFIG_IN_PROGRESS = -14, "ReconfigInProgress";
     /// The session is not known (only in a race with its end).
     UNKNOWN_SESSION = -12, "Unknown session";
     /// The znode, or the parent of one to be created, does not exist.
@@ -57,6 +61,12 @@ codes! {
     INVALID_ACL = -114, "InvalidACL";
     /// Authentication failed; the connection is closed.
     AUTH_FAILED = -115, "AuthFailed";
+    /// The session's client is connected to another server by now.
+    SESSION_MOVED = -118, "Session moved";
+    /// The server has no leader: it answers reads only.
+    NOT_READ_ONLY = -119, "Not a read-only call";
+    /// A local session cannot own ephemeral znodes.
+    EPHEMERAL_ON_LOCAL_SESSION = -120, "Ephemeral node on local session";
     /// No such watch is set by this connection.
     NO_WATCHER = -121, "No such watcher";
     /// Reconfiguration is switched off.

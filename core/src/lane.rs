@@ -21,7 +21,8 @@ pub enum StoreOp {
     },
     /// Let the next append begin a new file.
     Roll,
-    /// Write the epochs that are given: `acceptedEpoch`, `currentEpoch`.
+    /// Write the epochs that are given: `acceptedEpoch`, then `currentEpoch`. Neither ever goes
+    /// back.
     Epochs {
         /// The greatest epoch whose leader this server has promised to follow.
         accepted: Option<Epoch>,
@@ -30,13 +31,20 @@ pub enum StoreOp {
     },
     /// Cut every transaction after `to` off the log, and remove every snapshot named later: they
     /// were never committed. The next append is greater than `to`.
+    ///
+    /// `to` is in the log, or the name of a snapshot; otherwise nothing is changed, and the lane
+    /// fails. A snapshot that is being written, and may hold what is cut off, is abandoned by the
+    /// machine first ([`SnapshotOp::Abandon`]), and is abandoned by the driver in any case.
     Truncate {
         /// The last transaction that stays.
         to: Zxid,
     },
-    /// Remove every log file, and every snapshot named earlier than `to`: the snapshot `to`, which
-    /// is durable, came from a leader, and what was before is another history. The next append is
-    /// greater than `to`.
+    /// Remove every log file, and every snapshot but that named `to`, earlier or later: it came
+    /// from a leader and is durable, and what was before is another history. The next append is
+    /// greater than `to`. If that snapshot is not there nothing is changed, and the lane fails.
+    ///
+    /// Given only once [`Input::SnapshotStored`](crate::server::Input::SnapshotStored) said so, and
+    /// while no other snapshot is being written, as for [`StoreOp::Truncate`].
     Reset {
         /// The name of the snapshot.
         to: Zxid,
@@ -55,6 +63,6 @@ pub enum SnapshotOp {
     Chunk(Bytes),
     /// The file is whole: make it durable under its name, then report it.
     End,
-    /// Give up what was begun; nothing is reported.
+    /// Give up what was begun, and remove it; nothing is reported. If nothing was, nothing is done.
     Abandon,
 }

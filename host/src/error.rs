@@ -3,6 +3,8 @@
 use core::net::SocketAddr;
 use std::{error, fmt, io, path::PathBuf};
 
+use zabra_core::link::{Endpoint, Port};
+
 use crate::config::Problems;
 
 /// What the environment or the operator did to us. Messages say what was wrong, where, and what to
@@ -14,6 +16,15 @@ pub enum Error {
     Bind {
         /// The address.
         address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// An address at which peers would connect could not be listened on.
+    BindPeer {
+        /// What for.
+        port: Port,
+        /// The address, as the membership says it.
+        endpoint: Endpoint,
         /// Why.
         source: io::Error,
     },
@@ -45,6 +56,19 @@ impl fmt::Display for Error {
                 write!(f, "cannot listen on {address}: {source}")?;
                 f.write_str(bind_remedy(source.kind()))
             }
+            Self::BindPeer {
+                port,
+                endpoint,
+                source,
+            } => {
+                let what = match port {
+                    Port::Client => "clients",
+                    Port::Election => "elections",
+                    Port::Quorum => "learners",
+                };
+                write!(f, "cannot listen for {what} on {endpoint}: {source}")?;
+                f.write_str(bind_peer_remedy(source.kind()))
+            }
             Self::Config(problems) => write!(f, "{problems}"),
             Self::Runtime(source) => write!(f, "the system refused a thread or a timer: {source}"),
             Self::Store { path, source } => write!(f, "{}: {source}", path.display()),
@@ -65,10 +89,23 @@ fn bind_remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
+fn bind_peer_remedy(kind: io::ErrorKind) -> &'static str {
+    if kind == io::ErrorKind::AddrInUse {
+        "; stop the server that is there, or choose another port for this server's line server.N"
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "; this user may not use the port, choose one above 1023"
+    } else {
+        // A name that is not known, an address of another machine.
+        "; correct this server's line server.N, or see quorumListenOnAllIPs"
+    }
+}
+
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Bind { source, .. } | Self::Runtime(source) => Some(source),
+            Self::Bind { source, .. } | Self::BindPeer { source, .. } | Self::Runtime(source) => {
+                Some(source)
+            }
             Self::Config(problems) => Some(problems),
             Self::Store { source, .. } => Some(source.as_ref()),
         }
@@ -108,6 +145,18 @@ mod tests {
                 bind(io::ErrorKind::AddrNotAvailable),
                 "cannot listen on 127.0.0.1:2181: address not available; no interface of this \
                  machine has this address, see --client-port-address or clientPortAddress",
+            ),
+            (
+                Error::BindPeer {
+                    port: Port::Election,
+                    endpoint: Endpoint {
+                        host: "zk1".into(),
+                        port: 3888,
+                    },
+                    source: io::ErrorKind::AddrInUse.into(),
+                },
+                "cannot listen for elections on zk1:3888: address in use; stop the server that is \
+                 there, or choose another port for this server's line server.N",
             ),
             (
                 Error::Store {

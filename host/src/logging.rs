@@ -8,7 +8,7 @@ use std::{io, time::Instant};
 
 use tracing::{Level, Subscriber, debug, error, info, level_filters::LevelFilter, warn};
 use tracing_subscriber::fmt::MakeWriter;
-use zabra_core::{ids::SessionId, server::Event};
+use zabra_core::{ids::SessionId, link::Port, server::Event, zab};
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,7 @@ pub struct EventLog {
     quotas_exceeded: Limit,
     sessions_expired: Limit,
     sessions_refused: Limit,
+    zab: ZabLog,
 }
 
 impl EventLog {
@@ -113,8 +114,78 @@ impl EventLog {
             Event::DigestMismatch { zxid } => {
                 error!(%zxid, "after this transaction the state differs from the log's digest");
             }
+            Event::Zab(event) => self.zab.log(event, now),
+            Event::Membership { text } => {
+                info!(servers = text.as_str(), "a membership is in force");
+            }
             // The enum may grow: a kind without words of its own is still worth a line for those
             // who look.
+            other => debug!(event = ?other, "event"),
+        }
+    }
+}
+
+/// Turns what happens between the servers of an ensemble into lines. Even peers that are no
+/// strangers come and go as often as the network lets them.
+#[derive(Debug, Default)]
+struct ZabLog {
+    elected: Limit,
+    learners_lost: Limit,
+    learners_synced: Limit,
+    notices: Limit,
+    peers_refused: Limit,
+    roles_lost: Limit,
+    synced: Limit,
+}
+
+impl ZabLog {
+    fn log(&mut self, event: &zab::Event, now: Instant) {
+        match event {
+            zab::Event::PeerRefused { peer, port, reason } => {
+                if self.peers_refused.admits(now, "peer refused") {
+                    let port = match port {
+                        Port::Client => "client",
+                        Port::Election => "election",
+                        Port::Quorum => "quorum",
+                    };
+                    warn!(%peer, port, reason = reason.as_str(), "peer refused");
+                }
+            }
+            zab::Event::Elected {
+                leader,
+                zxid,
+                round,
+                took_ms,
+            } => {
+                if self.elected.admits(now, "leader elected") {
+                    info!(%leader, %zxid, round, milliseconds = took_ms, "leader elected");
+                }
+            }
+            zab::Event::RoleLost { reason } => {
+                if self.roles_lost.admits(now, "role given up") {
+                    warn!(reason = reason.as_str(), "role given up");
+                }
+            }
+            zab::Event::Synced { how } => {
+                if self.synced.admits(now, "in step with the ensemble") {
+                    info!(how = how.as_str(), "in step with the ensemble");
+                }
+            }
+            zab::Event::LearnerSynced { learner, how } => {
+                if self.learners_synced.admits(now, "learner in step") {
+                    info!(%learner, how = how.as_str(), "learner in step");
+                }
+            }
+            zab::Event::LearnerLost { learner, reason } => {
+                if self.learners_lost.admits(now, "learner lost") {
+                    warn!(%learner, reason = reason.as_str(), "learner lost");
+                }
+            }
+            zab::Event::Notice(text) => {
+                if self.notices.admits(now, "notice") {
+                    info!(text = text.as_str(), "notice");
+                }
+            }
             other => debug!(event = ?other, "event"),
         }
     }
@@ -170,7 +241,7 @@ mod tests {
     use core::net::SocketAddr;
     use std::sync::{Arc, Mutex};
 
-    use zabra_core::ids::Zxid;
+    use zabra_core::ids::{ServerId, Zxid};
 
     use super::*;
 
@@ -249,6 +320,72 @@ mod tests {
             ]
         );
         assert_eq!(lines(Format::Text, Level::WARN, log).len(), 2);
+    }
+
+    #[test]
+    fn ensemble_has_lines_of_its_own() {
+        let leader = ServerId(2);
+        let events = [
+            zab::Event::PeerRefused {
+                peer: peer(),
+                port: Port::Election,
+                reason: "it says it is server 9".to_owned(),
+            },
+            zab::Event::Elected {
+                leader,
+                zxid: Zxid(0x10),
+                round: 3,
+                took_ms: 250,
+            },
+            zab::Event::RoleLost {
+                reason: "no word from the leader for 10000 ms".to_owned(),
+            },
+            zab::Event::Synced {
+                how: "DIFF of 4 transactions".to_owned(),
+            },
+            zab::Event::LearnerSynced {
+                learner: leader,
+                how: "SNAP of 120 MB".to_owned(),
+            },
+            zab::Event::LearnerLost {
+                learner: leader,
+                reason: "it closed the connection".to_owned(),
+            },
+            zab::Event::Notice("as it is".to_owned()),
+        ];
+        let log = |log: &mut EventLog| {
+            for event in events.clone() {
+                log.log(&Event::Zab(event), Instant::now());
+            }
+        };
+        assert_eq!(
+            lines(Format::Text, Level::INFO, log),
+            [
+                "WARN peer refused peer=10.0.0.1:4000 port=\"election\" reason=\"it says it is \
+                 server 9\"",
+                "INFO leader elected leader=2 zxid=0x10 round=3 milliseconds=250",
+                "WARN role given up reason=\"no word from the leader for 10000 ms\"",
+                "INFO in step with the ensemble how=\"DIFF of 4 transactions\"",
+                "INFO learner in step learner=2 how=\"SNAP of 120 MB\"",
+                "WARN learner lost learner=2 reason=\"it closed the connection\"",
+                "INFO notice text=\"as it is\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn peer_that_comes_and_goes_cannot_fill_the_disk() {
+        let start = Instant::now();
+        let lines = lines(Format::Text, Level::INFO, |log| {
+            for n in 0..1000 {
+                let lost = zab::Event::LearnerLost {
+                    learner: ServerId(3),
+                    reason: "it closed the connection".to_owned(),
+                };
+                log.log(&Event::Zab(lost), start + Duration::from_micros(n));
+            }
+        });
+        assert_eq!(lines.len(), 10, "{lines:?}");
     }
 
     #[test]

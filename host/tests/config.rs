@@ -17,6 +17,11 @@ use std::{
 use zabra::config::{Compression, Flag, Purge, ServerConfig, Sources};
 use zabra_core::server::{Config, config::FourLetterWords};
 
+#[path = "config/dynamic.rs"]
+mod dynamic;
+#[path = "config/ensemble.rs"]
+mod ensemble;
+
 /// ZooKeeper's `conf/zoo_sample.cfg`, its comments shortened.
 const SAMPLE: &str = "\
 # The number of milliseconds of each tick
@@ -329,6 +334,11 @@ fn what_has_no_effect_is_said_with_its_reason() {
             "reconfigEnabled",
             "there is nothing to reconfigure in a server that stands alone",
         ),
+        (
+            "peerType=observer",
+            "peerType",
+            "a server that stands alone does not observe",
+        ),
     ] {
         let config = load_line(line).unwrap_or_else(|e| panic!("{line}: {e:?}"));
         assert_eq!(
@@ -381,7 +391,6 @@ fn bad_lines_say_what_was_expected_and_found() {
              {default})"
         )
     };
-    let alone = "ensembles are not built yet in this version: this server stands alone; remove it";
     let purge = "autopurge.purgeInterval: expected a whole number of hours, or one with a \
                  unit: ms, s, \
                  m, h or d (0 is off), found";
@@ -393,11 +402,11 @@ fn bad_lines_say_what_was_expected_and_found() {
          number("maxClientCnxns", "connections", "0 to 2147483647", "\"-1\"", "60")),
         ("snapCount=99999999999",
          number("snapCount", "transactions", "2 to 2147483647", "\"99999999999\"", "100000")),
-        ("initLimit=ten", "initLimit: expected a whole number, found \"ten\"".to_owned()),
+        ("initLimit=ten", "initLimit: expected a whole number of ticks from 1 to 2147483647, found \"ten\"".to_owned()),
         ("enforceQuota=yes",
          "enforceQuota: expected true or false, found \"yes\" (the default is false)".to_owned()),
         ("localSessionsEnabled=1",
-         "localSessionsEnabled: expected true or false, found \"1\"".to_owned()),
+         "localSessionsEnabled: expected true or false, found \"1\" (the default is false)".to_owned()),
         ("skipACL=true",
          "skipACL: expected yes or no, found \"true\" (the default is no)".to_owned()),
         ("clientPortAddress=1.2.3.4:2181",
@@ -429,9 +438,8 @@ fn bad_lines_say_what_was_expected_and_found() {
          "colour: there is no such key; remove it, or see the documentation for the \
           keys".to_owned()),
         ("server.1=zoo1",
-         "server.1: expected server.N=host:quorumPort:electionPort[:participant|:observer]\
-          [;[clientAddress:]clientPort], with N a number, found \"zoo1\"".to_owned()),
-        ("group.1=1:2:3", format!("group.1: {alone}")),
+         "server.1: expected host:quorumPort:electionPort[|host:quorumPort:electionPort…]\
+          [:participant|:observer][;[clientAddress:]clientPort], found \"zoo1\"".to_owned()),
         ("server.1=zoo1:2888:3888;2182",
          "server.1: its client port 2182 is not that of clientPort, 2181; give one of \
           them".to_owned()),
@@ -470,32 +478,18 @@ fn what_would_silently_lose_safety_is_refused() {
          "the TTL znodes of ZooKeeper 3.5.3 are not understood, and would be taken for \
           ephemeral ones; \
           remove it, or set it to false".to_owned()),
-        ("peerType=observer",
-         "observers are not built yet in this version; remove it, or set it to \
-          participant".to_owned()),
+        ("oraclePath=/oracle",
+         "oracles are not built yet in this version, and without one this server would go on \
+          where its oracle stops it, or stop where it goes on; remove it".to_owned()),
         ("electionAlg=1",
          "ZooKeeper has only the election algorithm 3; remove it, or set it to 3".to_owned()),
         ("standaloneEnabled=false",
-         "a server that waits for others to join is not built yet in this version; remove \
-          it, or set \
-          it to true".to_owned()),
+         "is false, but there is no server.N line: expected the servers of the ensemble, this \
+          one at least; add them, or set it to true".to_owned()),
     ] {
         let key = line.split('=').next().unwrap();
         let expected = format!("zoo.cfg:3: {key}: {message}");
         assert_eq!(load_line(line).unwrap_err(), [expected], "{line}");
-    }
-}
-
-#[test]
-fn several_servers_are_refused_rather_than_one_that_thinks_it_is_all() {
-    for (second, count) in [("", 2), (":observer", 2)] {
-        let text = format!("{NEEDED}server.1=zoo1:2888:3888\nserver.2=zoo2:2888:3888{second}\n");
-        let message = format!(
-            "zoo.cfg:3: server.N: expected at most one server.N line, found {count}: \
-             ensembles are not \
-             built yet in this version, and this server would stand alone"
-        );
-        assert_eq!(load(&text).unwrap_err(), [message]);
     }
 }
 
@@ -562,19 +556,23 @@ fn dynamic_file_gives_the_servers() {
         ServerConfig::load(&sources(Some(&file), &[]))
             .map_err(|problems| problems.to_string().replace(&prefix, ""))
     };
-    let one = "server.1=a:1:2;127.0.0.1:2190\nversion=100\n";
+    let one = "server.1=a:1:2;127.0.0.1:2190\n";
     assert_eq!(listen(&load(one, "").unwrap()), "127.0.0.1:2190");
-    let two = "server.1=a:1:2;2181\nserver.2=b:1:2;2181\n";
-    let message = load(two, "clientPort=2181").unwrap_err();
-    assert!(
-        message.starts_with("zoo.cfg.dynamic:1: server.N: expected at most one"),
-        "{message}"
-    );
-    assert_eq!(
-        load("server.1=a:1:2;2181\ntickTime=9\n", "").unwrap_err(),
-        "zoo.cfg.dynamic:2: tickTime: expected only server.N, group.N, weight.N and version in a \
-         dynamic file"
-    );
+    for (line, message) in [
+        (
+            "tickTime=9",
+            "tickTime: expected only server.N, group.N and weight.N in a dynamic file",
+        ),
+        (
+            "version=100",
+            "version: the version of a dynamic file is in its name; remove the line",
+        ),
+    ] {
+        assert_eq!(
+            load(&format!("{one}{line}\n"), "").unwrap_err(),
+            format!("zoo.cfg.dynamic:2: {message}")
+        );
+    }
     assert_eq!(
         load("server.1=a:1:2;2181\n", "server.1=a:1:2;2181").unwrap_err(),
         "zoo.cfg:3: server.1: the servers are in the file that dynamicConfigFile names; \
@@ -696,7 +694,8 @@ fn bad_variables_are_named() {
         ),
         (
             &[("ZOO_SYNC_LIMIT", "x")],
-            "environment variable ZOO_SYNC_LIMIT: syncLimit: expected a whole number, found \"x\"",
+            "environment variable ZOO_SYNC_LIMIT: syncLimit: expected a whole number of \
+             ticks from 1 to 2147483647, found \"x\"",
         ),
         (
             &[("ZOO_CFG_EXTRA", "tickTme=1")],
@@ -708,12 +707,6 @@ fn bad_variables_are_named() {
             "environment variable ZABRA_SECURECLIENTPORT: secureClientPort: TLS is not \
              built yet in this \
           version, and without it nothing would be encrypted; remove it",
-        ),
-        (
-            &[("ZOO_SERVERS", "server.1=a:1:2;2181 server.2=b:1:2;2181")],
-            "environment variable ZOO_SERVERS: server.N: expected at most one server.N \
-             line, found 2: \
-          ensembles are not built yet in this version, and this server would stand alone",
         ),
     ] {
         assert_eq!(load_env(variables).unwrap_err(), [message]);

@@ -11,6 +11,8 @@
 
 #[path = "driver/echo.rs"]
 mod echo;
+#[path = "driver/peers.rs"]
+mod peers;
 #[path = "driver/server.rs"]
 mod server;
 

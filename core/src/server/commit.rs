@@ -1,6 +1,8 @@
 //! Stops 8 and 9: what is durable is applied in order, watches fire, and whoever asked is answered.
 
 use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::auth::permits;
@@ -8,13 +10,14 @@ use super::conn::{Conn, Pending, Stage};
 use super::prep::Prep;
 use super::read::notify;
 use super::{Core, Event, OUT_BYTES_HARD, Proposal, Server, Stats};
+use crate::error::ErrorCode;
 use crate::ids::{Instant, LinkId, SessionId, Xid, Zxid};
 use crate::jute::{self, Text};
 use crate::tree::watch::Table;
 use crate::tree::{Applied, Change};
 use crate::wire::client::{Create2Response, EventType, MultiHeader, OpCode};
 use crate::wire::records::{Acl, Perms};
-use crate::wire::txn::{self, Txn, TxnHeader};
+use crate::wire::txn::{self, DIGEST_VERSION, Txn, TxnDigest, TxnHeader};
 
 /// Transactions between two digests that are remembered. Source: `DataTree.DIGEST_LOG_INTERVAL`.
 const DIGEST_INTERVAL: i64 = 128;
@@ -39,16 +42,47 @@ impl Server {
             let Some(proposal) = self.core.proposals.pop_front() else {
                 return;
             };
-            self.core.proposed_bytes -= proposal.txn.len();
-            self.answer_earlier(&proposal);
-            self.apply(&proposal);
+            self.core.proposed_bytes -= proposal.bytes;
+            let Proposal {
+                zxid, txn, link, ..
+            } = proposal;
+            if let Err(reason) = self.commit_one(zxid, &txn, link, true) {
+                unreachable!("a transaction of this server's own: {reason}");
+            }
         }
+    }
+
+    /// Applies a committed transaction, `mine` if this server has proposed it.
+    ///
+    /// An error says what is wrong with it, or with the tree: this server must not go on.
+    pub(super) fn commit_one(
+        &mut self,
+        zxid: Zxid,
+        txn: &[u8],
+        link: Option<LinkId>,
+        mine: bool,
+    ) -> Result<(), String> {
+        let (header, body, digest) = txn::decode(txn)
+            .map_err(|error| format!("transaction {zxid} cannot be decoded: {error}"))?;
+        if header.zxid != zxid {
+            return Err(format!(
+                "transaction {zxid} says of itself that it is {}",
+                header.zxid
+            ));
+        }
+        let last = self.core.tree.last_zxid();
+        if zxid <= last {
+            return Err(format!("transaction {zxid} is committed after {last}"));
+        }
+        let link = if mine { link } else { self.waiter(&header) };
+        self.answer_earlier(link);
+        self.apply(&header, body, digest, link)
     }
 
     /// Answers what the same connection asked before: a session never reads what it wrote only
     /// later.
-    fn answer_earlier(&mut self, proposal: &Proposal) {
-        if let Some(link) = proposal.link
+    fn answer_earlier(&mut self, link: Option<LinkId>) {
+        if let Some(link) = link
             && let Some(conn) = self.conns.get_mut(&link)
             && matches!(
                 conn.pending.front(),
@@ -64,35 +98,35 @@ impl Server {
         }
     }
 
-    fn apply(&mut self, proposal: &Proposal) {
-        let (header, txn, digest) =
-            txn::decode(&proposal.txn).expect("a proposal is what this server itself encoded");
-        assert!(
-            header.zxid > self.core.tree.last_zxid(),
-            "transactions are applied in order"
-        );
+    fn apply(
+        &mut self,
+        header: &TxnHeader,
+        txn: Txn<'_>,
+        digest: Option<TxnDigest>,
+        link: Option<LinkId>,
+    ) -> Result<(), String> {
         let closed = matches!(txn, Txn::CloseSession { .. });
+        let opened = matches!(txn, Txn::CreateSession { .. });
         let mut changes = Vec::new();
         let watched = !self.core.watches.is_empty();
         let applied = self
             .core
             .tree
-            .apply(&header, txn, watched.then_some(&mut changes));
+            .apply(header, txn, watched.then_some(&mut changes));
         self.core.applied(header.zxid);
-        if let Some(digest) = digest {
-            // The proposal says what the tree is to be: two ways to the same sum.
-            assert!(
-                digest.digest.cast_unsigned() == self.core.tree.digest(),
-                "the tree is what its transaction was prepared to make of it"
-            );
-        }
+        // The proposal says what the tree is to be: two ways to the same sum.
+        self.core.compare(header.zxid, digest)?;
         for change in &changes {
             self.fire(change, header.zxid);
         }
-        self.answer(proposal, &header, &applied);
+        if opened && self.core.is_local(header.client) {
+            self.promoted(header.client);
+        }
+        self.answer(link, header, &applied);
         if closed {
             self.session_closed(header.client);
         }
+        Ok(())
     }
 
     /// Tells watchers of a change; those that may not read the znode are not told, and their
@@ -143,8 +177,8 @@ impl Server {
         }
     }
 
-    fn answer(&mut self, proposal: &Proposal, header: &TxnHeader, applied: &Applied<'_>) {
-        let Some(link) = proposal.link else { return };
+    fn answer(&mut self, link: Option<LinkId>, header: &TxnHeader, applied: &Applied<'_>) {
+        let Some(link) = link else { return };
         let Some(conn) = self.conns.get_mut(&link) else {
             return;
         };
@@ -163,26 +197,25 @@ impl Server {
             self.ready.insert(link);
             return;
         }
-        let Some(&Pending::Write {
-            zxid,
-            xid,
-            op,
-            since,
-        }) = conn.pending.front()
-        else {
+        let Some(Pending::Write { zxid, asked, .. }) = conn.pending.front_mut() else {
             unreachable!("the front of a connection's queue is its first write in flight");
         };
         assert!(
-            zxid == header.zxid,
+            zxid.is_none_or(|zxid| zxid == header.zxid),
             "a connection's writes are answered in order"
         );
-        self.core.pop(conn);
+        let asked = asked.take();
+        let Some(Pending::Write { xid, op, since, .. }) = self.core.pop(conn) else {
+            return;
+        };
         let before = conn.out.len();
         let last = self.core.tree.last_zxid();
         match applied {
             Applied::Failed(code) => conn.reply(xid, last, Some(*code), |_| {}),
             Applied::Created { .. } | Applied::Done | Applied::Multi(_) | Applied::Set { .. } => {
-                conn.reply(xid, last, None, |out| append_result(out, op, applied))
+                conn.reply(xid, last, None, |out| {
+                    append_asked(out, op, applied, asked.as_deref())
+                })
             }
         }
         self.core.stats.answered(conn.out.len() - before);
@@ -197,15 +230,29 @@ impl Server {
         if waiting {
             self.ready.insert(link);
         }
+        // Its client is served elsewhere: what it still has here is somebody's who was cut off.
+        // Source: `FinalRequestProcessor`.
+        if matches!(applied, Applied::Failed(ErrorCode::SESSION_MOVED)) {
+            self.close(link);
+        }
     }
 
     fn session_closed(&mut self, session: SessionId) {
         self.core.tracker.remove(session);
+        self.core.session_forgotten(session);
         self.core.events.push(Event::SessionClosed { session });
         if let Some(&link) = self.by_session.get(&session) {
             self.close(link);
         }
     }
+}
+
+/// Appends the body of a successful write's reply, as it was asked for.
+fn append_asked(out: &mut Vec<u8>, op: OpCode, applied: &Applied<'_>, asked: Option<&[OpCode]>) {
+    let Applied::Multi(results) = applied else {
+        return append_result(out, op, applied);
+    };
+    append_results(out, results, asked.unwrap_or_default());
 }
 
 /// Appends the body of a successful write's reply.
@@ -217,15 +264,19 @@ fn append_result(out: &mut Vec<u8>, op: OpCode, applied: &Applied<'_>) {
             jute::append(out, &Create2Response { path, stat: *stat });
         }
         Applied::Set { stat } => jute::append(out, stat),
-        Applied::Multi(results) => append_results(out, results),
+        Applied::Multi(results) => append_results(out, results, &[]),
         Applied::Done | Applied::Failed(_) => {}
     }
 }
 
 /// Source: `FinalRequestProcessor`, `MultiResponse`; ZOOKEEPER-4026 for the stat of a created
 /// znode.
-fn append_results(out: &mut Vec<u8>, results: &[(OpCode, Applied<'_>)]) {
-    for (op, result) in results {
+fn append_results(out: &mut Vec<u8>, results: &[(OpCode, Applied<'_>)], asked: &[OpCode]) {
+    for (index, (op, result)) in results.iter().enumerate() {
+        let op = match asked.get(index) {
+            Some(&OpCode::CREATE2) if *op == OpCode::CREATE => &OpCode::CREATE2,
+            _ => op,
+        };
         match result {
             Applied::Failed(code) => jute::append(out, &(MultiHeader::failure(code.0), code)),
             // libzookeeper takes a container's result for a plain create's whatever its header
@@ -249,6 +300,28 @@ fn append_results(out: &mut Vec<u8>, results: &[(OpCode, Applied<'_>)]) {
 }
 
 impl Core {
+    /// Compares the tree with what a transaction says of it.
+    ///
+    /// ZooKeeper logs the difference, once in a quarter of an hour, and goes on.
+    fn compare(&mut self, zxid: Zxid, digest: Option<TxnDigest>) -> Result<(), String> {
+        let Some(TxnDigest { version, digest }) = digest else {
+            return Ok(());
+        };
+        let (expected, found) = (digest.cast_unsigned(), self.tree.digest());
+        if !self.digests_settled
+            || !self.config.tree_digest
+            || version != DIGEST_VERSION
+            || expected == found
+        {
+            return Ok(());
+        }
+        self.stats.digest_mismatches += 1;
+        self.events.push(Event::DigestMismatch { zxid });
+        Err(format!(
+            "after transaction {zxid} the tree's digest is {found:x}, its leader's {expected:x}"
+        ))
+    }
+
     fn applied(&mut self, zxid: Zxid) {
         self.overlay.retire(zxid);
         self.stats.commits += 1;
@@ -312,7 +385,9 @@ impl Core {
     }
 
     fn reap_one(&mut self, path: &str) {
-        let zxid = self.next_zxid();
+        let Some(zxid) = self.next_zxid() else {
+            return;
+        };
         let mut prep = Prep::new(
             &self.config,
             &self.tree,
@@ -333,8 +408,9 @@ impl Core {
         } else {
             self.reaper.next_delete
         };
+        let reap = self.leads().then_some(reap);
         let snapshot = self.wants_slice().then_some(self.now.instant);
-        [snapshot, self.snapshots.next_attempt(), Some(reap)]
+        [snapshot, self.snapshots.next_attempt(), reap]
             .into_iter()
             .flatten()
             .min()

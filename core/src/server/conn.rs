@@ -1,5 +1,6 @@
 //! One client's connection: its frames, who it is, and what it still has to be told.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -47,10 +48,13 @@ pub(super) enum Pending {
     },
     /// A write that was proposed.
     Write {
-        zxid: Zxid,
+        /// Unknown to a learner: its leader numbers it.
+        zxid: Option<Zxid>,
         xid: Xid,
         op: OpCode,
         since: Instant,
+        /// Of a multi in an ensemble that creates by `create2`: see `prep::portable`.
+        asked: Option<Box<[OpCode]>>,
     },
 }
 
@@ -66,6 +70,10 @@ pub(super) struct Conn {
     pub(super) asked_session: Instant,
     pub(super) session: SessionId,
     pub(super) timeout_ms: u32,
+    /// Whether its session is only this server's.
+    pub(super) local: bool,
+    /// Whether it may only read: there is no leader.
+    pub(super) read_only: bool,
     /// Whether its handshake had the byte that the answer then has too.
     pub(super) read_only_byte: bool,
     pub(super) ids: Vec<Id>,
@@ -151,6 +159,8 @@ impl Conn {
             asked_session: opened,
             session: SessionId::NONE,
             timeout_ms: 0,
+            local: false,
+            read_only: false,
             read_only_byte: false,
             ids: alloc::vec![address_id(peer.ip())],
             pending: VecDeque::new(),

@@ -8,13 +8,13 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::conn::{Conn, Cut, Stage};
+use super::ensemble::Owner;
 use super::four_letter::Word;
 use super::session::{password, password_is_right};
 use super::{Event, HANDSHAKE_BYTES_MAX, Server};
-use crate::ids::{LinkId, SessionId};
+use crate::ids::{LinkId, SessionId, Xid};
 use crate::jute::{self, take};
 use crate::wire::client::{ConnectRequest, ConnectResponse, OpCode};
-use crate::wire::txn::Txn;
 
 impl Server {
     pub(super) fn opened(&mut self, link: LinkId, peer: SocketAddr) {
@@ -87,9 +87,14 @@ impl Server {
         conn.asked_session = self.core.now.instant;
         self.core.stats.received += 1;
         self.core.stats.sessions_asked += 1;
-        if !self.core.serving {
+        let asks_read_only = input.first().is_some_and(|&byte| byte != 0);
+        let read_only = asks_read_only && self.core.is_read_only();
+        if !self.core.serving && !read_only {
             self.core.stats.refused_not_serving += 1;
             return self.refuse(link, "the server is not serving yet".into());
+        }
+        if self.core.leads_only() {
+            return self.refuse(link, "a leader serves no clients (leaderServes=no)".into());
         }
         let last = self.core.tree.last_zxid();
         if request.last_zxid_seen > last {
@@ -103,8 +108,15 @@ impl Server {
             .max(config.session_timeout_ms_min)
             .min(config.session_timeout_ms_max);
         conn.timeout_ms = timeout_ms;
+        conn.read_only = read_only;
         if request.session == SessionId::NONE {
             self.open_session(link, timeout_ms);
+        } else if read_only {
+            // Whether it is still alive, only a leader knows. The client goes on looking.
+            self.refuse(
+                link,
+                "its session cannot be resumed in read-only mode".into(),
+            );
         } else {
             self.resume_session(link, request.session, request.password.unwrap_or_default());
         }
@@ -115,34 +127,63 @@ impl Server {
         let Some(conn) = self.conns.get_mut(&link) else {
             return;
         };
+        if conn.read_only || self.core.opens_locals() {
+            return self.open_local(link, session);
+        }
         conn.session = session;
         conn.stage = Stage::Opening;
         self.by_session.insert(session, link);
-        self.core
-            .tracker
-            .add(session, timeout_ms, self.core.now.instant);
         let timeout_ms = i32::try_from(timeout_ms).unwrap_or(i32::MAX);
-        let txn = Txn::CreateSession { timeout_ms };
-        let op = OpCode::CREATE_SESSION;
-        self.core
-            .propose(session, crate::ids::Xid(0), op, &txn, Some(link));
+        if self.core.learns() {
+            let body = timeout_ms.to_be_bytes();
+            let op = OpCode::CREATE_SESSION;
+            self.core.forward((session, Xid(0)), op, &body, None);
+        } else {
+            self.core
+                .create_session(session, timeout_ms, Owner::Here, Some(link));
+        }
     }
 
     fn resume_session(&mut self, link: LinkId, session: SessionId, given: &[u8]) {
         // Before anything else is closed: who does not know the password must not disturb who does.
-        let known = password_is_right(session, given) && self.core.tracker.is_alive(session);
-        if !known {
-            if let Some(conn) = self.conns.get_mut(&link) {
-                let peer = conn.peer;
-                self.core
-                    .events
-                    .push(Event::SessionRefused { session, peer });
-                conn.timeout_ms = 0;
-                conn.session = SessionId::NONE;
-            }
-            self.greet(link);
-            return self.close(link);
+        if !password_is_right(session, given) {
+            return self.refuse_session(link, session);
         }
+        if self.core.is_local(session) {
+            return self.attach_session(link, session);
+        }
+        if self.core.learns() {
+            let Some(conn) = self.conns.get_mut(&link) else {
+                return;
+            };
+            conn.stage = Stage::Opening;
+            let timeout_ms = conn.timeout_ms;
+            return self.core.ask_for_session(session, timeout_ms, link);
+        }
+        if self.core.tracker.is_alive(session) {
+            self.core.own(session, Owner::Here);
+            self.attach_session(link, session);
+        } else {
+            self.refuse_session(link, session);
+        }
+    }
+
+    /// Tells a client that its session is over.
+    pub(super) fn refuse_session(&mut self, link: LinkId, session: SessionId) {
+        if let Some(conn) = self.conns.get_mut(&link) {
+            let peer = conn.peer;
+            self.core
+                .events
+                .push(Event::SessionRefused { session, peer });
+            conn.timeout_ms = 0;
+            conn.session = SessionId::NONE;
+        }
+        self.greet(link);
+        self.close(link);
+    }
+
+    /// Gives a client's connection its session.
+    pub(super) fn attach_session(&mut self, link: LinkId, session: SessionId) {
         if let Some(&old) = self.by_session.get(&session) {
             self.close(old);
         }
@@ -181,11 +222,11 @@ impl Server {
             password: &password,
         };
         // Source: ZOOKEEPER-4814: old clients cannot bear a byte that they did not send.
-        let read_only = conn.read_only_byte;
+        let (read_only, only_reads) = (conn.read_only_byte, conn.read_only);
         conn.frame(|out| {
             jute::append(out, &response);
             if read_only {
-                out.push(0);
+                out.push(u8::from(only_reads));
             }
         });
         self.core.stats.sent += 1;

@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use crate::ids::{LinkId, Seq, SessionId, Zxid};
 pub use crate::lane::{SnapshotOp, StoreOp};
 use crate::link::{Endpoint, LinkInput, LinkOutput, Port};
+use crate::zab::{self, MembershipOp};
 
 /// What the driver reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,9 @@ pub enum Output {
     Snapshot(SnapshotOp),
     /// Answer with [`Input::Facts`]: a four-letter word on this link needs them.
     AskFacts(LinkId),
+    /// Write what is to be known of the ensemble at the next start, before anything of this step
+    /// that comes after it is performed.
+    Membership(MembershipOp),
     /// Tell whoever watches over this server.
     Event(Event),
 }
@@ -181,6 +185,13 @@ pub enum Event {
     DigestMismatch {
         /// The transaction after which they differ.
         zxid: Zxid,
+    },
+    /// Something happened between this server and its ensemble.
+    Zab(zab::Event),
+    /// Another membership is in force.
+    Membership {
+        /// Its text.
+        text: String,
     },
     /// A quota without hard limit is exceeded.
     QuotaExceeded {

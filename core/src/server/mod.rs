@@ -10,6 +10,7 @@ mod auth;
 mod commit;
 pub mod config;
 mod conn;
+pub mod ensemble;
 mod four_letter;
 mod handshake;
 pub mod io;
@@ -20,6 +21,7 @@ mod read;
 mod session;
 mod snapshots;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -28,17 +30,19 @@ use core::net::IpAddr;
 use bytes::Bytes;
 
 use crate::ids::{Instant, LinkId, Seq, SessionId, Zxid};
-use crate::link::{LinkInput, LinkOutput};
+use crate::link::{LinkInput, LinkOutput, Port};
 use crate::machine::{Machine, Now};
 use crate::tree::watch::Watches;
 use crate::tree::{Loader, Tree};
 
 pub use auth::digest_id;
 pub use config::Config;
+pub use ensemble::EnsembleConfig;
 pub use four_letter::civil_date;
 pub use io::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
 
 use conn::{Conn, Stage};
+use ensemble::Ensemble;
 use four_letter::Latencies;
 use overlay::Overlay;
 use session::Tracker;
@@ -83,7 +87,7 @@ pub struct Recovered {
     pub log_bytes: u64,
 }
 
-/// A standalone server.
+/// A server, alone or of an ensemble.
 pub struct Server {
     core: Core,
     conns: BTreeMap<LinkId, Conn>,
@@ -102,6 +106,8 @@ pub struct Server {
 /// Everything but the connections, so that one of those can be at hand beside it.
 struct Core {
     config: Config,
+    /// `None`: it stands alone, and what is stored is committed.
+    ensemble: Option<Box<Ensemble>>,
     tree: Tree,
     watches: Watches,
     overlay: Overlay,
@@ -126,14 +132,23 @@ struct Core {
     stats: Stats,
     events: Vec<Event>,
     outputs: Vec<Output>,
+    /// Whether the digests of transactions must be those of the tree: not while a state is being
+    /// completed that a leader went on changing while it sent it.
+    digests_settled: bool,
+    /// Local sessions whose clients have closed them in this step.
+    locals_closed: Vec<SessionId>,
     /// The recent digests, for the word `hash`.
     digests: VecDeque<(Zxid, u64)>,
 }
 
 /// A transaction that the store was given.
 struct Proposal {
+    zxid: Zxid,
     seq: Seq,
+    /// Not kept in an ensemble, which gives it back.
     txn: Bytes,
+    /// Its length.
+    bytes: usize,
     /// The connection that waits for it.
     link: Option<LinkId>,
 }
@@ -193,6 +208,17 @@ impl Server {
         now: Now,
     ) -> Self {
         let (tree, mismatches, orphans) = loader.finish();
+        let parts = (tree, mismatches, orphans);
+        Self::with_tree(config, parts, recovered, entropy, now)
+    }
+
+    fn with_tree(
+        config: Config,
+        (tree, mismatches, orphans): (Tree, Vec<Zxid>, Vec<String>),
+        recovered: Recovered,
+        entropy: u64,
+        now: Now,
+    ) -> Self {
         // That orphans are gone stands in no log: without a snapshot, the next start would delete
         // what has their names by then. Source: `ZooKeeperServer.loadData` writes one too.
         let snapshot = recovered.snapshot && orphans.is_empty();
@@ -229,6 +255,7 @@ impl Server {
             next_session: session::first_id(config.server_id, entropy),
             proposed: tree.last_zxid(),
             serving: recovered.snapshot,
+            ensemble: None,
             config,
             tree,
             watches: Watches::with_seed(entropy),
@@ -250,6 +277,8 @@ impl Server {
             stats,
             events,
             outputs: Vec::new(),
+            digests_settled: true,
+            locals_closed: Vec::new(),
             digests: VecDeque::new(),
         };
         Self {
@@ -278,6 +307,12 @@ impl Server {
 
     fn input(&mut self, input: Input) {
         match input {
+            Input::Link(link, input) if self.is_peers(link, &input) => {
+                if let Some(ensemble) = self.core.ensemble_mut() {
+                    ensemble.zab.link(link, input);
+                }
+                self.perform();
+            }
             Input::Link(link, LinkInput::Opened { port: _, peer }) => self.opened(link, peer),
             Input::Link(link, LinkInput::Received(bytes)) => self.received(link, bytes),
             Input::Link(link, LinkInput::Flushed(bytes)) => self.flushed(link, bytes),
@@ -287,18 +322,38 @@ impl Server {
             }
             Input::Stored { upto } => {
                 self.core.stored = self.core.stored.max(upto);
-                self.commit();
+                match self.core.ensemble_mut() {
+                    Some(ensemble) => ensemble.zab.stored(upto),
+                    None => self.commit(),
+                }
+                self.perform();
             }
             Input::SnapshotWritten(bytes) => self.core.snapshots.written(bytes),
             Input::SnapshotStored { zxid } => {
                 self.core.snapshot_done();
                 self.core.events.push(Event::SnapshotDone { zxid });
+                self.core.installed(zxid);
+                self.perform();
             }
             Input::SnapshotFailed { zxid } => {
                 self.core.snapshot_failed();
                 self.core.events.push(Event::SnapshotFailed { zxid });
+                self.core.install_failed(zxid);
             }
             Input::Facts(link, facts) => self.facts(link, &facts),
+        }
+    }
+
+    /// Whether a connection is another server's.
+    fn is_peers(&self, link: LinkId, input: &LinkInput) -> bool {
+        let Some(ensemble) = self.core.ensemble.as_deref() else {
+            return false;
+        };
+        match input {
+            LinkInput::Opened { port, .. } => *port != Port::Client,
+            LinkInput::Closed | LinkInput::Flushed(_) | LinkInput::Received(_) => {
+                ensemble.zab.owns(link)
+            }
         }
     }
 
@@ -390,6 +445,10 @@ impl Server {
 
     fn timers(&mut self) {
         let now = self.core.now.instant;
+        if let Some(ensemble) = self.core.ensemble_mut() {
+            ensemble.zab.tick();
+            self.perform();
+        }
         for session in self.core.tracker.expired(now) {
             if self.waits_for_us(session) {
                 self.core.tracker.renew(session, now);
@@ -409,14 +468,19 @@ impl Server {
                 self.refuse(link, "no session was asked for in time".into());
             }
         }
-        self.core.reap();
+        if self.core.serving && self.core.leads() {
+            self.core.reap();
+        }
     }
 
     fn next_wake(&self) -> Option<Instant> {
         let handshake = self.unproven.front().map(|&(deadline, _)| deadline);
         let core = self.core.next_wake();
-        let now = (!self.ready.is_empty()).then_some(self.core.now.instant);
-        [self.core.tracker.next_expiry(), handshake, core, now]
+        let busy = !self.ready.is_empty() || self.core.wants_state();
+        let now = busy.then_some(self.core.now.instant);
+        let ensemble = self.core.ensemble.as_deref();
+        let zab = ensemble.and_then(Ensemble::next_wake);
+        [self.core.tracker.next_expiry(), handshake, core, now, zab]
             .into_iter()
             .flatten()
             .min()
@@ -448,12 +512,17 @@ impl Machine for Server {
         outputs: &mut Vec<Output>,
     ) -> Option<Instant> {
         self.core.now = now;
+        if let Some(ensemble) = self.core.ensemble_mut() {
+            ensemble.zab.begin(now.instant);
+        }
         for input in inputs.drain(..) {
             self.input(input);
         }
         self.timers();
         self.release();
         self.core.snapshot_slice();
+        self.core.state_slice();
+        self.perform();
         self.flush(outputs);
         outputs.append(&mut self.core.outputs);
         outputs.extend(self.core.events.drain(..).map(Output::Event));

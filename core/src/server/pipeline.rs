@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::auth::{Authenticated, authenticate, identity_bytes};
 use super::commit::Kind;
 use super::conn::{Conn, Cut, Pending, Stage};
-use super::prep::{Prep, Refusal};
+use super::ensemble::{Owner, Passage};
+use super::prep::{Prep, Refusal, asked, is_well_formed, portable, wants_ephemeral};
 use super::read::Reads;
 use super::{
     Core, IDENTITY_BYTES_MAX, LONG_BYTES, OUT_BYTES_HARD, OUT_BYTES_HIGH, Output, PENDING_MAX,
@@ -20,6 +21,10 @@ use crate::jute::{self, take};
 use crate::link::LinkOutput;
 use crate::wire::client::{AuthPacket, OpCode, ReadRequest, RequestHeader};
 use crate::wire::txn::{self, DIGEST_VERSION, Txn, TxnDigest, TxnHeader};
+use crate::zab::membership::Membership;
+
+/// Milliseconds in which a second sign of life of a learner's client changes nothing.
+const LEARNER_QUIET_MS: u64 = 100;
 
 /// What became of a frame.
 enum Handled {
@@ -99,11 +104,15 @@ impl Server {
         if !self.core.is_busy() {
             self.ready.append(&mut self.throttled);
         }
+        self.expire_locals();
         for link in core::mem::take(&mut self.ready) {
             if let Some(conn) = self.conns.get_mut(&link) {
                 self.core.drain(conn, link);
                 self.proceed(link);
             }
+        }
+        for session in core::mem::take(&mut self.core.locals_closed) {
+            self.local_closed(session);
         }
     }
 }
@@ -167,26 +176,31 @@ impl Core {
             | OpCode::SET_ACL
             | OpCode::MULTI
             | OpCode::RECONFIG => {
-                self.write(conn, link, xid, op, body);
+                match self.pass(conn, op, body) {
+                    Passage::Free => self.write(conn, link, xid, op, body),
+                    Passage::Refused(error) => self.refuse_write(conn, xid, error),
+                }
                 Handled::Go
             }
-            OpCode::CLOSE_SESSION => {
-                self.close_session(conn.session, Some(link), xid);
-                let (zxid, since) = (self.proposed, self.now.instant);
-                self.push(
-                    conn,
-                    Pending::Write {
-                        zxid,
-                        xid,
-                        op,
-                        since,
-                    },
-                );
+            OpCode::CLOSE_SESSION if !conn.local => {
+                let zxid = if self.learns() {
+                    self.forward((conn.session, xid), op, &[], Some(&conn.ids));
+                    None
+                } else {
+                    self.close_session(conn.session, Some(link), xid);
+                    Some(self.proposed)
+                };
+                self.push_write(conn, zxid, xid, (op, &[]));
                 // Whatever else it sent is too late.
                 conn.stage = Stage::Closing;
                 Handled::Go
             }
-            OpCode::EXISTS
+            OpCode::SYNC if conn.read_only => {
+                self.refuse_write(conn, xid, ErrorCode::NOT_READ_ONLY);
+                Handled::Go
+            }
+            OpCode::CLOSE_SESSION
+            | OpCode::EXISTS
             | OpCode::GET_DATA
             | OpCode::GET_ACL
             | OpCode::GET_CHILDREN
@@ -202,10 +216,17 @@ impl Core {
             | OpCode::GET_ALL_CHILDREN_NUMBER
             | OpCode::ADD_WATCH
             | OpCode::WHO_AM_I => {
-                let after = if op == OpCode::SYNC {
-                    self.proposed
-                } else {
-                    Zxid::ZERO
+                let after = match op {
+                    OpCode::SYNC if self.ensemble.is_some() => {
+                        if self.learns() {
+                            self.forward_sync((conn.session, xid), body, &conn.ids, link);
+                        } else {
+                            self.sync(link);
+                        }
+                        Self::UNTIL_SYNCED
+                    }
+                    OpCode::SYNC => self.proposed,
+                    _ => Zxid::ZERO,
                 };
                 if conn.pending.is_empty() && after <= self.tree.last_zxid() {
                     self.read(conn, link, xid, op, body);
@@ -228,7 +249,7 @@ impl Core {
                             long,
                         },
                     );
-                    if after > Zxid::ZERO {
+                    if after > Zxid::ZERO && after < Self::UNTIL_SYNCED {
                         self.syncs.insert((after, link));
                     }
                 }
@@ -245,6 +266,12 @@ impl Core {
     pub(super) fn touch(&mut self, conn: &mut Conn) -> bool {
         if self.now.instant < conn.quiet_until {
             return true;
+        }
+        if conn.local {
+            return self.local_alive(conn);
+        }
+        if self.learns() {
+            return self.learner_alive(conn);
         }
         match self.tracker.touch(conn.session, self.now.instant) {
             Some(until) => {
@@ -323,6 +350,13 @@ impl Core {
         op: OpCode,
         body: &[u8],
     ) {
+        if op == OpCode::CLOSE_SESSION {
+            // A local one: nobody else need hear of it.
+            conn.reply(xid, self.tree.last_zxid(), None, |_| {});
+            conn.stage = Stage::Closing;
+            self.locals_closed.push(conn.session);
+            return;
+        }
         let mut reads = Reads {
             config: &self.config,
             tree: &self.tree,
@@ -336,7 +370,23 @@ impl Core {
 
     /// Proposes a write, or its refusal.
     fn write(&mut self, conn: &mut Conn, link: LinkId, xid: Xid, op: OpCode, body: &[u8]) {
-        let zxid = self.next_zxid();
+        if self.learns() {
+            return self.forward_write(conn, xid, op, body);
+        }
+        let Some(zxid) = self.next_zxid() else {
+            // The reign is over, and with it this connection.
+            return;
+        };
+        let ephemeral = self.ensemble.is_some() && wants_ephemeral(op, body);
+        let owned = self.owned(conn.session, Owner::Here, ephemeral);
+        if op == OpCode::RECONFIG && self.ensemble.is_some() && owned.is_ok() {
+            let by = (conn.session, xid);
+            match self.reconfigure(by, body, &conn.ids, Some(link)) {
+                Ok(()) => self.push_write(conn, Some(zxid), xid, (op, body)),
+                Err(_) => self.refuse_write(conn, xid, ErrorCode::MARSHALLING_ERROR),
+            }
+            return;
+        }
         let mut prep = Prep::new(
             &self.config,
             &self.tree,
@@ -345,23 +395,32 @@ impl Core {
             (zxid, self.now.wall),
             &mut self.events,
         );
-        let prepared = match prep.request(op, body) {
+        let prepared = owned.map_err(Refusal::Code);
+        let prepared = match prepared.and_then(|()| prep.request(op, body)) {
             Ok(prepared) => prepared,
             Err(Refusal::Code(code)) => (OpCode::ERROR, Txn::Error(code)),
             Err(Refusal::Malformed) => {
-                let error = ErrorCode::MARSHALLING_ERROR;
-                if conn.pending.is_empty() {
-                    conn.reply(xid, self.tree.last_zxid(), Some(error), |_| {});
-                    self.stats.sent += 1;
-                    self.took(conn, xid, OpCode::ERROR, self.now.instant, Kind::Read);
-                } else {
-                    self.push(conn, Pending::Refused { xid, error });
-                }
-                return;
+                return self.refuse_write(conn, xid, ErrorCode::MARSHALLING_ERROR);
             }
         };
-        self.propose(conn.session, xid, prepared.0, &prepared.1, Some(link));
+        let (proposed, mut txn) = prepared;
+        if self.ensemble.is_some() {
+            portable(&mut txn);
+        }
+        self.propose(conn.session, xid, proposed, &txn, Some(link));
+        self.push_write(conn, Some(zxid), xid, (op, body));
+    }
+
+    fn push_write(
+        &mut self,
+        conn: &mut Conn,
+        zxid: Option<Zxid>,
+        xid: Xid,
+        (op, body): (OpCode, &[u8]),
+    ) {
         let since = self.now.instant;
+        let several = self.ensemble.is_some() && op == OpCode::MULTI;
+        let asked = if several { asked(body) } else { None };
         self.push(
             conn,
             Pending::Write {
@@ -369,13 +428,48 @@ impl Core {
                 xid,
                 op,
                 since,
+                asked,
             },
         );
     }
 
+    /// A learner's client's write: the leader judges it, once it is known to be a request at all.
+    fn forward_write(&mut self, conn: &mut Conn, xid: Xid, op: OpCode, body: &[u8]) {
+        // Source: a leader of ZooKeeper 3.9 gives two transactions one zxid when it cannot decode
+        // a request.
+        if !is_well_formed(op, body) {
+            return self.refuse_write(conn, xid, ErrorCode::MARSHALLING_ERROR);
+        }
+        self.forward((conn.session, xid), op, body, Some(&conn.ids));
+        self.push_write(conn, None, xid, (op, body));
+    }
+
+    /// Refuses a write that gets no place in the order, in its turn.
+    fn refuse_write(&mut self, conn: &mut Conn, xid: Xid, error: ErrorCode) {
+        if conn.pending.is_empty() {
+            conn.reply(xid, self.tree.last_zxid(), Some(error), |_| {});
+            self.stats.sent += 1;
+            self.took(conn, xid, OpCode::ERROR, self.now.instant, Kind::Read);
+        } else {
+            self.push(conn, Pending::Refused { xid, error });
+        }
+    }
+
+    /// A learner's client gave a sign of life: the leader will hear of it.
+    fn learner_alive(&mut self, conn: &mut Conn) -> bool {
+        if conn.stage == Stage::Open && !self.tree.has_session(conn.session) {
+            return false;
+        }
+        conn.quiet_until = self.now.instant.plus_ms(LEARNER_QUIET_MS);
+        self.learner_touch(conn.session, conn.timeout_ms);
+        true
+    }
+
     /// Proposes the end of a session, by its client's wish or because its time has come.
     pub(super) fn close_session(&mut self, session: SessionId, link: Option<LinkId>, xid: Xid) {
-        let zxid = self.next_zxid();
+        let Some(zxid) = self.next_zxid() else {
+            return;
+        };
         let mut prep = Prep::new(
             &self.config,
             &self.tree,
@@ -391,14 +485,20 @@ impl Core {
 
     /// Standalone there is no leader to step down when the counter is used up, twelve hours of
     /// writes at full speed: the next epoch begins by itself.
-    pub(super) fn next_zxid(&self) -> Zxid {
-        self.proposed
-            .next()
-            .unwrap_or_else(|| self.proposed.first_of_next_epoch())
+    ///
+    /// A leader does step down: then there is none.
+    pub(super) fn next_zxid(&self) -> Option<Zxid> {
+        match self.ensemble.as_deref() {
+            Some(ensemble) => ensemble.zab.next_zxid(),
+            None => {
+                let next = self.proposed.next();
+                Some(next.unwrap_or_else(|| self.proposed.first_of_next_epoch()))
+            }
+        }
     }
 
     pub(super) fn new_session_id(&mut self) -> SessionId {
-        while self.tracker.contains(self.next_session) {
+        while self.tracker.contains(self.next_session) || self.tree.has_session(self.next_session) {
             self.next_session.0 = self.next_session.0.wrapping_add(1);
         }
         let session = self.next_session;
@@ -415,7 +515,31 @@ impl Core {
         txn: &Txn<'_>,
         link: Option<LinkId>,
     ) {
-        let zxid = self.next_zxid();
+        self.propose_any((session, xid), op, txn, None, link);
+    }
+
+    /// The same for a change of the membership.
+    pub(super) fn propose_membership(
+        &mut self,
+        by: (SessionId, Xid),
+        txn: &Txn<'_>,
+        membership: Membership,
+        link: Option<LinkId>,
+    ) {
+        self.propose_any(by, OpCode::RECONFIG, txn, Some(membership), link);
+    }
+
+    fn propose_any(
+        &mut self,
+        (session, xid): (SessionId, Xid),
+        op: OpCode,
+        txn: &Txn<'_>,
+        membership: Option<Membership>,
+        link: Option<LinkId>,
+    ) {
+        let Some(zxid) = self.next_zxid() else {
+            return;
+        };
         let mut bytes = alloc::vec::Vec::with_capacity(192);
         let header = TxnHeader {
             client: session,
@@ -439,21 +563,33 @@ impl Core {
         let txn = Bytes::from(bytes);
         self.proposed = zxid;
         self.stats.proposals += 1;
-        self.seq = Seq(self.seq.0 + 1);
-        self.snapshots.logged(txn.len());
-        self.outputs.push(Output::Store(
-            self.seq,
-            StoreOp::Append {
-                zxid,
-                txn: txn.clone(),
-            },
-        ));
-        self.proposed_bytes += txn.len();
+        let bytes = txn.len();
+        self.proposed_bytes += bytes;
+        let kept = match self.ensemble_mut() {
+            Some(ensemble) => {
+                ensemble.zab.propose(zxid, txn, membership);
+                Bytes::new()
+            }
+            None => {
+                self.append(zxid, txn.clone());
+                txn
+            }
+        };
         self.proposals.push_back(super::Proposal {
+            zxid,
             seq: self.seq,
-            txn,
+            txn: kept,
+            bytes,
             link,
         });
+    }
+
+    /// Standing alone, a transaction goes to the store and to nobody else.
+    fn append(&mut self, zxid: Zxid, txn: Bytes) {
+        self.seq = Seq(self.seq.0 + 1);
+        self.snapshots.logged(txn.len());
+        let append = StoreOp::Append { zxid, txn };
+        self.outputs.push(Output::Store(self.seq, append));
     }
 
     /// Whether what waits holds much memory, or its answer will.

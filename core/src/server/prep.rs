@@ -4,6 +4,7 @@
 //! Source of every check and their order: `PrepRequestProcessor.pRequest2Txn`.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -18,8 +19,8 @@ use crate::tree::{
     CONFIG, Owner, QUOTA, SYSTEM, Sequence, TTL_MS_MAX, Tree, create_kind, is_reapable,
 };
 use crate::wire::client::{
-    CreateRequest, CreateTtlRequest, MultiHeader, OpCode, PathVersion, SetAclRequest,
-    SetDataRequest,
+    CreateRequest, CreateTtlRequest, MultiHeader, OpCode, PathVersion, ReconfigRequest,
+    SetAclRequest, SetDataRequest,
 };
 use crate::wire::records::{AclText, Id, Perms};
 use crate::wire::txn::{CreateKind, Txn};
@@ -45,6 +46,16 @@ pub(super) enum Refusal {
     Malformed,
     /// It is refused: the refusal has a place in the order.
     Code(ErrorCode),
+}
+
+impl Refusal {
+    /// What the client is told.
+    pub(super) const fn code(self) -> ErrorCode {
+        match self {
+            Self::Code(code) => code,
+            Self::Malformed => ErrorCode::MARSHALLING_ERROR,
+        }
+    }
 }
 
 impl From<ErrorCode> for Refusal {
@@ -113,7 +124,7 @@ impl<'a> Prep<'a> {
                 let txn = self.set_acl(&request)?;
                 Ok((OpCode::SET_ACL, txn))
             }),
-            // Standalone, and switched off: ZooKeeper checks the switch first.
+            // Standalone; an ensemble's goes to `reconfig`.
             OpCode::RECONFIG => Err(ErrorCode::RECONFIG_DISABLED.into()),
             op => self.one(op, &mut input),
         };
@@ -396,6 +407,60 @@ impl<'a> Prep<'a> {
         };
         over(usage.count, count, limits.count, limits.count_hard)?;
         over(usage.bytes, bytes, limits.bytes, limits.bytes_hard)
+    }
+}
+
+/// Makes of every `create2` in a multi a `create`, which applies the same.
+///
+/// A follower of ZooKeeper up to 3.7.1 or 3.8.1 does not know the former there: it drops the rest of
+/// the multi, and nobody hears of it. What the client asked for is told from its request.
+pub(super) fn portable(txn: &mut Txn<'_>) {
+    if let Txn::Multi(subs) = txn {
+        for (op, _) in subs {
+            if *op == OpCode::CREATE2 {
+                *op = OpCode::CREATE;
+            }
+        }
+    }
+}
+
+/// The operations of a multi, if [`portable`] changes any.
+pub(super) fn asked(body: &[u8]) -> Option<Box<[OpCode]>> {
+    let ops = split_multi(body)?;
+    let changed = ops.iter().any(|(op, _)| *op == OpCode::CREATE2);
+    changed.then(|| ops.into_iter().map(|(op, _)| op).collect())
+}
+
+/// Whether a request would create an ephemeral znode.
+pub(super) fn wants_ephemeral(op: OpCode, body: &[u8]) -> bool {
+    let mut input = body;
+    match op {
+        OpCode::CREATE | OpCode::CREATE2 => {
+            let request = take::<CreateRequest<'_>>(&mut input);
+            request.is_ok_and(|request| matches!(request.flags, 1 | 3))
+        }
+        OpCode::MULTI => {
+            let ops = split_multi(body).unwrap_or_default();
+            ops.into_iter().any(|(op, body)| wants_ephemeral(op, body))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a write's body is what its operation takes.
+pub(super) fn is_well_formed(op: OpCode, body: &[u8]) -> bool {
+    let mut input = body;
+    match op {
+        OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER => {
+            take::<CreateRequest<'_>>(&mut input).is_ok()
+        }
+        OpCode::CREATE_TTL => take::<CreateTtlRequest<'_>>(&mut input).is_ok(),
+        OpCode::DELETE => take::<PathVersion<'_>>(&mut input).is_ok(),
+        OpCode::MULTI => split_multi(body).is_some(),
+        OpCode::RECONFIG => take::<ReconfigRequest<'_>>(&mut input).is_ok(),
+        OpCode::SET_ACL => take::<SetAclRequest<'_>>(&mut input).is_ok(),
+        OpCode::SET_DATA => take::<SetDataRequest<'_>>(&mut input).is_ok(),
+        _ => false,
     }
 }
 

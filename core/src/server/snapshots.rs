@@ -85,6 +85,17 @@ impl Schedule {
         due && !self.under_way && now >= self.not_before
     }
 
+    /// There is no state to write before a leader has sent one.
+    pub(super) const fn none_yet(&mut self) {
+        self.first = false;
+    }
+
+    /// What was being written is given up.
+    pub(super) const fn abandoned(&mut self) {
+        self.under_way = false;
+        self.in_hand = 0;
+    }
+
     /// When the first of all is to be attempted again.
     pub(super) fn next_attempt(&self) -> Option<Instant> {
         (self.first && !self.under_way).then_some(self.not_before)
@@ -94,7 +105,11 @@ impl Schedule {
 impl Core {
     /// Begins a snapshot if one is due, and writes the next slice of the one that is being written.
     pub(super) fn snapshot_slice(&mut self) {
-        if self.snapshots.is_due(self.now.instant) && !self.tree.snapshot_in_progress() {
+        // In an ensemble the tree may hold, before the role is established, what was never
+        // committed: no snapshot may have it, for it could not be cut off. Source: ZOOKEEPER-1549.
+        let committed = self.ensemble.is_none() || self.serving || self.snapshots.first;
+        if committed && self.snapshots.is_due(self.now.instant) && !self.tree.snapshot_in_progress()
+        {
             self.begin_snapshot();
         }
         if !self.wants_slice() {
@@ -110,6 +125,12 @@ impl Core {
         }
     }
 
+    /// Begins to write the state that a leader has sent.
+    pub(super) fn begin_install(&mut self) {
+        self.snapshots.abandoned();
+        self.begin_snapshot();
+    }
+
     fn begin_snapshot(&mut self) {
         let zxid = self.tree.begin_snapshot(self.config.tree_digest);
         self.snapshots.under_way = true;
@@ -121,8 +142,15 @@ impl Core {
         self.snapshots.draw(&self.config);
         // The log after it begins with its own file, so that the files before can go when they are
         // old.
-        self.seq = Seq(self.seq.0 + 1);
-        self.outputs.push(Output::Store(self.seq, StoreOp::Roll));
+        match self.ensemble_mut() {
+            Some(ensemble) => {
+                ensemble.zab.store(StoreOp::Roll);
+            }
+            None => {
+                self.seq = Seq(self.seq.0 + 1);
+                self.outputs.push(Output::Store(self.seq, StoreOp::Roll));
+            }
+        }
         self.outputs
             .push(Output::Snapshot(SnapshotOp::Begin { zxid }));
         self.events.push(Event::SnapshotBegun { zxid });
@@ -135,21 +163,31 @@ impl Core {
     }
 
     /// Whether the next slice can be written now.
-    pub(super) const fn wants_slice(&self) -> bool {
-        self.tree.snapshot_in_progress() && self.snapshots.in_hand < IN_HAND_BYTES_MAX
+    pub(super) fn wants_slice(&self) -> bool {
+        self.tree.snapshot_in_progress()
+            && self.sending().is_none()
+            && self.snapshots.in_hand < IN_HAND_BYTES_MAX
     }
 
     pub(super) fn snapshot_done(&mut self) {
         self.snapshots.under_way = false;
         let took_us = self.now.instant.micros_since(self.snapshots.begun);
         self.stats.snapshot_ms.record(took_us / 1000);
-        self.serving = true;
+        if self.ensemble.is_some() {
+            self.begin_ensemble();
+        } else {
+            self.serving = true;
+        }
     }
 
     /// The next attempt comes when as much was logged again; the first, without which nobody is
     /// served, is made again after a moment.
     pub(super) fn snapshot_failed(&mut self) {
-        self.snapshots.first = !self.serving;
+        self.snapshots.first = if self.ensemble.is_some() {
+            !self.ensemble_begun()
+        } else {
+            !self.serving
+        };
         self.snapshots.not_before = self.now.instant.plus_ms(FAILED_PAUSE_MS);
         self.stats.snapshots_failed += 1;
         self.snapshots.under_way = false;

@@ -1,5 +1,6 @@
 //! What the store needs of a disk: one directory of files.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -95,4 +96,60 @@ pub struct Entry {
     pub name: String,
     /// Its length (compressed, if it is).
     pub bytes: u64,
+}
+
+/// Puts a small file in the place of the one with this name, durably and in one step: after a
+/// crash it holds either what it held before or `content`. An interrupted replacement leaves
+/// `<name>.tmp` behind, which means nothing.
+///
+/// Source: ZooKeeper `AtomicFileOutputStream`, which does not sync the directory, so that a power
+/// cut can undo a promise.
+///
+/// # Errors
+/// It could not be done, or is not durable.
+pub fn replace<D: Disk>(disk: &mut D, name: &str, content: &[u8]) -> Result<(), D::Error> {
+    let temporary = format!("{name}.tmp");
+    let mut file = disk.create(&temporary)?;
+    disk.write(&mut file, 0, content)?;
+    disk.sync(&mut file)?;
+    drop(file);
+    disk.rename(&temporary, name)?;
+    disk.sync_directory()
+}
+
+/// The content of a small file up to its first `bytes_max` bytes, or `None` if it is not there.
+///
+/// # Errors
+/// The directory or the file cannot be read.
+pub fn read_small<D: Disk>(
+    disk: &mut D,
+    name: &str,
+    bytes_max: usize,
+) -> Result<Option<Vec<u8>>, D::Error> {
+    if !disk.list()?.iter().any(|entry| entry.name == name) {
+        return Ok(None);
+    }
+    read_part(disk, name, 0, bytes_max).map(Some)
+}
+
+/// Up to `count` bytes of a file from `offset` on.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn read_part<D: Disk>(
+    disk: &mut D,
+    name: &str,
+    offset: u64,
+    count: usize,
+) -> Result<Vec<u8>, D::Error> {
+    let mut bytes = Vec::new();
+    let mut sink = |piece: &[u8]| {
+        bytes.extend(piece.iter().take(count - bytes.len()));
+        if bytes.len() == count {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    };
+    disk.read(name, offset, &mut sink)?;
+    Ok(bytes)
 }

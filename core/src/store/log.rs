@@ -153,6 +153,22 @@ impl<D: Disk> LogStore<D> {
         self.roll()
     }
 
+    /// The disk, of which every file of this writer must be finished before others touch it.
+    pub(super) const fn disk(&mut self) -> &mut D {
+        assert!(self.file.is_none(), "a log is changed once it is finished");
+        &mut self.disk
+    }
+
+    /// Goes on after another transaction: what was after it is gone from the disk.
+    ///
+    /// # Panics
+    /// Transactions or a file are in hand: [`LogStore::roll`] comes first.
+    pub(super) fn resume_after(&mut self, last: Zxid) {
+        assert!(self.batch.is_empty(), "what was taken is durable first");
+        assert!(self.file.is_none(), "the next transaction begins a file");
+        self.last = last;
+    }
+
     /// The last transaction taken.
     pub const fn last(&self) -> Zxid {
         self.last

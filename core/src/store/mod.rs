@@ -2,7 +2,7 @@
 //!
 //! The host runs them on files, the simulator on a disk that forgets what was not synced. Nothing
 //! here knows what a transaction or a snapshot means: payloads are bytes, and [`Restore`] takes
-//! what is read. Start reading at [`recovery::recover`], then [`log::LogStore`].
+//! what is read. Start reading at [`recovery::recover`], then [`lane::LogLane`].
 //!
 //! What is stricter than ZooKeeper: a log file's name and header are durable before its first
 //! record is written; a snapshot has its name only once it is durable; at start, only a write cut
@@ -10,13 +10,17 @@
 //! an error.
 
 pub mod disk;
+pub mod epochs;
+pub mod lane;
 pub mod log;
 pub mod names;
 pub mod purge;
+pub mod recent;
 pub mod recovery;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+pub mod truncate;
 
 use crate::ids::Zxid;
 

@@ -11,6 +11,12 @@ use crate::ids::Zxid;
 /// What the name of a snapshot begins with while it is being written. ZooKeeper ignores such files.
 pub const UNFINISHED_SNAPSHOT_PREFIX: &str = "tmp-snapshot.";
 
+/// The greatest epoch whose leader this server has promised to follow, as decimal text.
+pub const ACCEPTED_EPOCH: &str = "acceptedEpoch";
+
+/// The epoch of the last leader whose history this server has taken over, as decimal text.
+pub const CURRENT_EPOCH: &str = "currentEpoch";
+
 /// How a snapshot file is compressed; its suffix says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {

@@ -5,10 +5,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
-use core::ops::ControlFlow;
 
 use crate::ids::Zxid;
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, read_part};
 use crate::store::names::{self, Compression};
 
 /// What [`plan`] decides by.
@@ -100,28 +99,20 @@ pub fn purge<D: Disk>(logs: &mut D, snapshots: &mut D, keep: NonZeroU32) -> Resu
 /// ZooKeeper's quick test: the right beginning, and where it costs nothing the right end.
 ///
 /// Source: `SnapStream.isValidSnapshot`. A file that cannot be read does not look whole.
-fn looks_whole<D: Disk>(disk: &mut D, name: &str, bytes: u64, compression: Compression) -> bool {
+pub(super) fn looks_whole<D: Disk>(
+    disk: &mut D,
+    name: &str,
+    bytes: u64,
+    compression: Compression,
+) -> bool {
     const MAGIC: &[u8] = b"ZKSN";
     const LAST_BYTES: &[u8] = &[0, 0, 0, 1, b'/'];
-    first_bytes(disk, name, 0, MAGIC.len()).as_deref() == Some(MAGIC)
+    let mut holds = |at: u64, expected: &[u8]| {
+        read_part(disk, name, at, expected.len()).is_ok_and(|found| found == expected)
+    };
+    holds(0, MAGIC)
         && (compression != Compression::None
             || bytes
                 .checked_sub(LAST_BYTES.len() as u64)
-                .is_some_and(|at| {
-                    first_bytes(disk, name, at, LAST_BYTES.len()).as_deref() == Some(LAST_BYTES)
-                }))
-}
-
-/// Up to `count` bytes of a file from `offset` on.
-fn first_bytes<D: Disk>(disk: &mut D, name: &str, offset: u64, count: usize) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut sink = |piece: &[u8]| {
-        bytes.extend(piece.iter().take(count - bytes.len()));
-        if bytes.len() == count {
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    };
-    disk.read(name, offset, &mut sink).ok()?;
-    Some(bytes)
+                .is_some_and(|at| holds(at, LAST_BYTES)))
 }

@@ -22,7 +22,7 @@ use crate::wire::log::{End, HEADER, Record, Scanner};
 pub use error::{LogError, RecoverError};
 pub use note::Note;
 
-use replay::Replay;
+pub(super) use replay::Replay;
 
 /// What was recovered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +42,9 @@ pub struct Recovered {
 
 /// A log file, in the order of the zxids in the names.
 #[derive(Clone, Debug)]
-struct LogFile {
-    first: Zxid,
-    entry: Entry,
+pub(super) struct LogFile {
+    pub(super) first: Zxid,
+    pub(super) entry: Entry,
 }
 
 /// Reads what the two directories hold (which may be one) into `restore`, and cuts off or removes
@@ -67,7 +67,8 @@ where
 {
     let mut notes = Vec::new();
     let snapshot = read_snapshot(snapshots, restore, &mut notes)?;
-    let files = files_after(list_logs(logs)?, snapshot.unwrap_or(Zxid::ZERO));
+    let files = list_logs(logs).map_err(RecoverError::Disk)?;
+    let files = files_after(files, snapshot.unwrap_or(Zxid::ZERO));
 
     let mut replay = Replay::new(snapshot);
     let mut ends = Vec::new();
@@ -156,10 +157,10 @@ where
     }
 }
 
-fn list_logs<D: Disk, R>(disk: &mut D) -> Result<Vec<LogFile>, RecoverError<D::Error, R>> {
+/// The log files, in their order.
+pub(super) fn list_logs<D: Disk>(disk: &mut D) -> Result<Vec<LogFile>, D::Error> {
     let mut files: Vec<LogFile> = disk
-        .list()
-        .map_err(RecoverError::Disk)?
+        .list()?
         .into_iter()
         .filter_map(|entry| {
             Some(LogFile {
@@ -174,7 +175,7 @@ fn list_logs<D: Disk, R>(disk: &mut D) -> Result<Vec<LogFile>, RecoverError<D::E
 
 /// The files in which transactions after `zxid` may be: all that begin after it, and the one before
 /// these.
-fn files_after(mut files: Vec<LogFile>, zxid: Zxid) -> Vec<LogFile> {
+pub(super) fn files_after(mut files: Vec<LogFile>, zxid: Zxid) -> Vec<LogFile> {
     let later = files.partition_point(|file| file.first <= zxid);
     files.split_off(later.saturating_sub(1))
 }

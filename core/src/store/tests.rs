@@ -9,7 +9,9 @@ extern crate std;
 
 mod crash;
 mod golden;
+mod recent;
 mod recovery;
+mod taking_back;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::rc::Rc;
@@ -33,11 +35,18 @@ struct State {
     files: Vec<MemFile>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    /// Operations that change something, so far; at `fail_at` they begin to fail.
-    operations: usize,
-    fail_at: Option<usize>,
+    /// Names that changed since the directory was synced, and what they mean since.
+    unsynced_names: Vec<Vec<(String, Option<usize>)>>,
+    fuse: Rc<RefCell<Fuse>>,
     /// Bytes handed out by reads.
     read_piece: usize,
+}
+
+/// Operations that change something, so far; at `fail_at` they begin to fail.
+#[derive(Debug, Default)]
+struct Fuse {
+    operations: usize,
+    fail_at: Option<usize>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -91,24 +100,42 @@ impl MemDisk {
         state.names.iter().map(content).collect()
     }
 
+    /// A second directory, which fails when this one does.
+    fn beside(&self) -> Self {
+        let other = Self::default();
+        other.0.borrow_mut().fuse = Rc::clone(&self.0.borrow().fuse);
+        other
+    }
+
     fn fail_at(&self, operation: usize) {
-        self.0.borrow_mut().fail_at = Some(operation);
+        self.0.borrow().fuse.borrow_mut().fail_at = Some(operation);
     }
 
     fn operations(&self) -> usize {
-        self.0.borrow().operations
+        self.0.borrow().fuse.borrow().operations
     }
 
     fn read_pieces_of(&self, bytes: usize) {
         self.0.borrow_mut().read_piece = bytes;
     }
 
-    /// What is there after a power cut: durable names, and of each file any choice of unsynced
-    /// sectors.
+    /// What is there after a power cut: durable names and any choice of the changes since, and of
+    /// each file any choice of unsynced sectors.
     fn power_cut(&self, random: &mut Random) -> Self {
         let state = self.0.borrow();
         let after = Self::default();
-        for (name, file) in &state.durable_names {
+        let mut names = state.durable_names.clone();
+        for change in &state.unsynced_names {
+            if random.below(2) == 0 {
+                for (name, file) in change {
+                    match file {
+                        Some(file) => names.insert(name.clone(), *file),
+                        None => names.remove(name),
+                    };
+                }
+            }
+        }
+        for (name, file) in &names {
             after.put(name, &state.files[*file].after_power_cut(random));
         }
         after
@@ -124,12 +151,28 @@ impl MemDisk {
     }
 
     fn change(&self, name: &str) -> Result<core::cell::RefMut<'_, State>, Failed> {
-        let mut state = self.0.borrow_mut();
-        state.operations += 1;
-        if state.fail_at.is_some_and(|at| state.operations > at) {
+        let state = self.0.borrow_mut();
+        let mut fuse = state.fuse.borrow_mut();
+        fuse.operations += 1;
+        if fuse.fail_at.is_some_and(|at| fuse.operations > at) {
             return Err(Failed(alloc::format!("{name}: the power is off")));
         }
+        drop(fuse);
         Ok(state)
+    }
+}
+
+impl State {
+    /// Changes some names in one step.
+    fn change_names(&mut self, change: &[(&str, Option<usize>)]) {
+        for (name, file) in change {
+            match file {
+                Some(file) => self.names.insert(name.to_string(), *file),
+                None => self.names.remove(*name),
+            };
+        }
+        let change = change.iter().map(|(name, file)| (name.to_string(), *file));
+        self.unsynced_names.push(change.collect());
     }
 }
 
@@ -203,7 +246,7 @@ impl Disk for MemDisk {
         let mut state = self.change(name)?;
         state.files.push(MemFile::default());
         let file = state.files.len() - 1;
-        state.names.insert(name.to_string(), file);
+        state.change_names(&[(name, Some(file))]);
         Ok(file)
     }
 
@@ -241,19 +284,20 @@ impl Disk for MemDisk {
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), Failed> {
         let mut state = self.change(from)?;
-        let file = state.names.remove(from).unwrap();
-        state.names.insert(to.to_string(), file);
+        let file = state.names[from];
+        state.change_names(&[(from, None), (to, Some(file))]);
         Ok(())
     }
 
     fn remove(&mut self, name: &str) -> Result<(), Failed> {
-        self.change(name)?.names.remove(name);
+        self.change(name)?.change_names(&[(name, None)]);
         Ok(())
     }
 
     fn sync_directory(&mut self) -> Result<(), Failed> {
         let mut state = self.change("directory")?;
         state.durable_names = state.names.clone();
+        state.unsynced_names.clear();
         Ok(())
     }
 }

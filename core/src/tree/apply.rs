@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::node::{NodeId, Owner};
-use super::{Tree, digest};
+use super::{CONFIG, Tree, digest};
 use crate::error::ErrorCode;
 use crate::ids::{UnixMillis, Zxid};
 use crate::wire::client::{EventType, OpCode};
@@ -316,6 +316,19 @@ impl Tree {
             });
         }
         Ok(self.stat(id))
+    }
+
+    /// Writes the membership that is in force into its znode, as each server does for itself.
+    ///
+    /// No transaction, and no part of the digest. Source: `QuorumPeer.setQuorumVerifier`,
+    /// `DataTree.addConfigNode`.
+    pub fn set_membership(&mut self, text: &str, version: Zxid, time: UnixMillis) {
+        let when = When {
+            zxid: version,
+            time,
+        };
+        // A foreign snapshot may be without it: then there is nothing to be told.
+        let _ = self.set_data(CONFIG, Some(text.as_bytes()), -1, when, &mut None);
     }
 
     /// Sets data and nothing else.

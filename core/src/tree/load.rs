@@ -1,24 +1,25 @@
-//! Reading a tree back: a snapshot of any ZooKeeper from 3.5 on, then the log.
+//! Reading a tree back: a snapshot of any ZooKeeper from 3.5 on, then the log; or a leader's state
+//! from the network.
 
-use alloc::collections::BTreeMap;
+mod items;
+mod stream;
+
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use simd_adler32::Adler32;
 
 use super::Tree;
-use super::node::AclId;
 use crate::ids::Zxid;
 use crate::jute::{self, take};
 use crate::store::Restore;
-use crate::wire::records::{Acl, Perms, to_acls};
-use crate::wire::snapshot::{
-    AclRecord, DIGEST_BYTES, DigestRecord, END, LAST_ZXID_BYTES, MAGIC, NodePath, NodeRecord,
-    SEAL_BYTES, SessionRecord,
-};
+use crate::wire::snapshot::{DIGEST_BYTES, DigestRecord, END, LAST_ZXID_BYTES, SEAL_BYTES};
 use crate::wire::txn::{self, DIGEST_VERSION};
+
+use items::{Items, Part};
+
+pub use stream::StreamLoader;
 
 /// Why a snapshot or a transaction was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,15 @@ pub enum LoadError {
     Tail(usize),
     /// The snapshot's own digest is not that of what was read.
     Digest,
+    /// A string, data or an ACL is longer than may be.
+    TooLong {
+        /// Its length.
+        found: usize,
+        /// The greatest length.
+        max: usize,
+    },
+    /// A leader's state does not end as it must.
+    Signature,
 }
 
 impl fmt::Display for LoadError {
@@ -56,6 +66,11 @@ impl fmt::Display for LoadError {
             Self::Twice(path) => write!(f, "{path:?} is in it twice"),
             Self::Tail(bytes) => write!(f, "{bytes} bytes follow its znodes, of no known form"),
             Self::Digest => f.write_str("its digest is not that of its content"),
+            Self::TooLong { found, max } => write!(
+                f,
+                "a string, data or an ACL has {found} bytes, more than the {max} of jute.maxbuffer"
+            ),
+            Self::Signature => f.write_str("its znodes are not followed by BenWasHere"),
         }
     }
 }
@@ -79,27 +94,11 @@ pub struct Loader {
     verify: bool,
 }
 
-/// How far a snapshot was read.
+/// How far a snapshot file was read.
 struct File {
     zxid: Zxid,
-    buffer: Vec<u8>,
-    /// With fewer bytes in `buffer` no item is looked for: one that is long, or damaged so that it
-    /// seems to be, would be read from its beginning with every chunk.
-    bytes_wanted: usize,
+    items: Items,
     adler: Adler32,
-    part: Part,
-    acls: BTreeMap<i64, AclId>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Part {
-    Header,
-    SessionCount,
-    Sessions(i32),
-    AclCount,
-    Acls(i32),
-    Nodes,
-    Tail,
 }
 
 impl Loader {
@@ -128,103 +127,16 @@ impl Loader {
         (self.tree, self.mismatches, orphans)
     }
 
-    /// Reads every item that is all there.
-    fn items(&mut self) -> Result<(), LoadError> {
-        let mut buffer = core::mem::take(&mut self.file.buffer);
-        let mut input = buffer.as_slice();
-        if !matches!(self.file.part, Part::Tail) {
-            while !input.is_empty() && self.item(&mut input)? {}
-        }
-        let taken = buffer.len() - input.len();
-        self.file
-            .adler
-            .write(buffer.get(..taken).unwrap_or_default());
-        buffer.drain(..taken);
-        self.file.bytes_wanted = buffer.len() * 2;
-        self.file.buffer = buffer;
-        Ok(())
-    }
-
-    /// Reads one item from the front of the buffer; `false` if it is not all there.
-    fn item(&mut self, input: &mut &[u8]) -> Result<bool, LoadError> {
-        let before = *input;
-        match self.whole_item(input) {
-            Ok(()) => Ok(true),
-            Err(LoadError::Record(jute::Error::End)) => {
-                *input = before;
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn whole_item(&mut self, input: &mut &[u8]) -> Result<(), LoadError> {
-        self.file.part = match self.file.part {
-            Part::Header => {
-                let (head, rest) = input
-                    .split_at_checked(16)
-                    .ok_or(LoadError::Record(jute::Error::End))?;
-                if !head.starts_with(&MAGIC) {
-                    return Err(LoadError::Magic);
-                }
-                *input = rest;
-                Part::SessionCount
-            }
-            Part::SessionCount => Part::Sessions(take(input)?),
-            Part::Sessions(left) if left > 0 => {
-                let session: SessionRecord = take(input)?;
-                self.tree.sessions.insert(session.id, session.timeout_ms);
-                Part::Sessions(left - 1)
-            }
-            Part::Sessions(_) => Part::AclCount,
-            Part::AclCount => Part::Acls(take(input)?),
-            Part::Acls(left) if left > 0 => {
-                let record: AclRecord<'_> = take(input)?;
-                self.file
-                    .acl(&mut self.tree, record.id, to_acls(&record.list).into());
-                Part::Acls(left - 1)
-            }
-            Part::Acls(_) => Part::Nodes,
-            Part::Nodes => {
-                let path: NodePath<'_> = take(input)?;
-                let path = path.or_empty();
-                if path == "/" {
-                    if self.tree.node_count() == 0 {
-                        return Err(LoadError::NoRoot);
-                    }
-                    self.tree.acls.drop_unused();
-                    Part::Tail
-                } else {
-                    let record: NodeRecord<'_> = take(input)?;
-                    self.node(path, &record)?;
-                    Part::Nodes
-                }
-            }
-            Part::Tail => return Err(LoadError::Record(jute::Error::End)),
-        };
-        Ok(())
-    }
-
-    fn node(&mut self, path: &str, record: &NodeRecord<'_>) -> Result<(), LoadError> {
-        let root = path.is_empty();
-        let parent = crate::path::split(path).map(|(parent, _)| parent);
-        let rooted = self.tree.node_count() > 0;
-        if rooted && self.tree.find(path).is_some() {
-            return Err(LoadError::Twice(path.into()));
-        }
-        let below = parent.is_some_and(|parent| self.tree.find_parent(parent).is_some());
-        if !(root || rooted && below) {
-            return Err(LoadError::Orphan(path.into()));
-        }
-        let acl = self.file.acl_of(&mut self.tree, record.acl);
-        self.tree.acls.retain(acl);
-        self.tree.insert(path, record.data, acl, record.stat);
-        Ok(())
+    /// The same with the orphans left in the tree: in an ensemble it must be the same on every
+    /// server, and its leader deletes them for all.
+    #[must_use]
+    pub fn finish_with_orphans(self) -> (Tree, Vec<Zxid>) {
+        (self.tree, self.mismatches)
     }
 
     /// Checks the seals, and the digest if there is one.
     fn tail(&mut self) -> Result<(), LoadError> {
-        let buffer = core::mem::take(&mut self.file.buffer);
+        let buffer = self.file.items.take_rest();
         let mut rest = self.file.seal(&buffer)?;
         let digest = rest.len() >= DIGEST_BYTES + SEAL_BYTES;
         if digest {
@@ -298,17 +210,12 @@ impl Restore for Loader {
     }
 
     fn snapshot_chunk(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
-        // Most chunks begin inside a record: only that record is moved.
-        self.file.buffer.extend_from_slice(bytes);
-        if self.file.buffer.len() < self.file.bytes_wanted {
-            return Ok(());
-        }
-        self.items()
+        let File { items, adler, .. } = &mut self.file;
+        items.feed(bytes, &mut self.tree, &mut |taken| adler.write(taken))
     }
 
     fn snapshot_end(&mut self) -> Result<(), LoadError> {
-        self.items()?;
-        if !matches!(self.file.part, Part::Tail) {
+        if !self.file.items.are_complete() {
             return Err(LoadError::Short);
         }
         self.tail()?;
@@ -326,33 +233,10 @@ impl Restore for Loader {
 
 impl File {
     fn new(zxid: Zxid) -> Self {
-        let (buffer, adler) = (Vec::new(), Adler32::new());
         Self {
             zxid,
-            buffer,
-            bytes_wanted: 0,
-            adler,
-            part: Part::Header,
-            acls: BTreeMap::new(),
-        }
-    }
-
-    fn acl(&mut self, tree: &mut Tree, id: i64, list: Arc<[Acl]>) -> AclId {
-        let own = tree.acls.next_id();
-        tree.acls.restore(own, list);
-        self.acls.insert(id, own);
-        own
-    }
-
-    /// Our number for the file's. A znode may name a list that a fuzzy snapshot does not have; the
-    /// log will give it one, and until then nobody may do anything. Source: ZOOKEEPER-4689.
-    fn acl_of(&mut self, tree: &mut Tree, id: i64) -> AclId {
-        if id == -1 {
-            return AclId(0);
-        }
-        match self.acls.get(&id) {
-            Some(&own) => own,
-            None => self.acl(tree, id, Arc::new([Acl::anyone(Perms(0))])),
+            items: Items::new(Part::Header, usize::MAX),
+            adler: Adler32::new(),
         }
     }
 

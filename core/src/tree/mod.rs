@@ -34,7 +34,7 @@ use slab::Slab;
 pub use apply::{Applied, Change};
 pub(crate) use apply::{Sequence, create_kind};
 pub(crate) use digest::NodeDigest;
-pub use load::{LoadError, Loader};
+pub use load::{LoadError, Loader, StreamLoader};
 pub(crate) use node::Owner;
 pub use node::{NodeId, TTL_MS_MAX};
 pub use quota::{Limits, Usage};
@@ -365,6 +365,12 @@ impl Tree {
     /// The sessions and their timeouts in milliseconds.
     pub fn sessions(&self) -> impl ExactSizeIterator<Item = (SessionId, i32)> + '_ {
         self.sessions.iter().map(|(&id, &timeout)| (id, timeout))
+    }
+
+    /// Whether a session is there.
+    #[must_use]
+    pub fn has_session(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
     }
 
     /// The ephemeral znodes of a session.

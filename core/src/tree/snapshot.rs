@@ -6,7 +6,8 @@
 //! alternates from snapshot to snapshot, so that beginning one touches no znode. Znodes created
 //! meanwhile are born with the mark and left out.
 //!
-//! So a snapshot is exact, unlike ZooKeeper's own, which the loader understands as well.
+//! So a snapshot is exact, unlike ZooKeeper's own, which the loader understands as well. One is
+//! written at a time, to a file or to a learner.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,13 +19,15 @@ use super::node::NodeId;
 use crate::ids::Zxid;
 use crate::jute;
 use crate::wire::records::AclText;
-use crate::wire::snapshot::{AclRecord, DigestRecord, END, HEADER, NodeRecord, SessionRecord};
+use crate::wire::snapshot::{
+    AclRecord, DigestRecord, END, HEADER, NodeRecord, STREAM_END, SessionRecord,
+};
 use crate::wire::txn::DIGEST_VERSION;
 
 /// A snapshot being written.
 pub(super) struct Writer {
     zxid: Zxid,
-    digest: Option<u64>,
+    form: Form,
     out: Vec<u8>,
     adler: Adler32,
     /// The next znode of the walk; none when all were visited.
@@ -34,7 +37,16 @@ pub(super) struct Writer {
     path: String,
 }
 
-/// A piece of a snapshot file.
+/// What the snapshot is for.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// A file, with this digest.
+    File { digest: Option<u64> },
+    /// A learner: what follows a SNAP packet.
+    Stream,
+}
+
+/// A piece of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// These bytes; more follow.
@@ -44,15 +56,31 @@ pub enum Piece {
 }
 
 impl Tree {
-    /// Begins a snapshot of the tree as it is, with its digest if `digest` says so.
+    /// Begins a snapshot file of the tree as it is, with its digest if `digest` says so.
     ///
     /// # Panics
-    /// If one is being written already.
+    /// If [`Tree::snapshot_in_progress`].
     pub fn begin_snapshot(&mut self, digest: bool) -> Zxid {
+        let digest = digest.then_some(self.digest);
+        self.begin(Form::File { digest })
+    }
+
+    /// Begins what is sent to a learner after SNAP with the zxid that is returned: the tree as it
+    /// is, to be taken by [`Tree::snapshot_piece`] like a file.
+    ///
+    /// # Panics
+    /// If [`Tree::snapshot_in_progress`].
+    pub fn begin_snapshot_stream(&mut self) -> Zxid {
+        self.begin(Form::Stream)
+    }
+
+    fn begin(&mut self, form: Form) -> Zxid {
         assert!(self.snapshot.is_none(), "one snapshot is written at a time");
         self.mark = !self.mark;
         let mut out = Vec::with_capacity(64 * 1024);
-        out.extend_from_slice(&HEADER);
+        if let Form::File { .. } = form {
+            out.extend_from_slice(&HEADER);
+        }
         let sessions: Vec<_> = self
             .sessions()
             .map(|(id, timeout_ms)| SessionRecord { id, timeout_ms })
@@ -68,7 +96,7 @@ impl Tree {
         jute::append(&mut out, &lists.collect::<Vec<_>>());
         self.snapshot = Some(Writer {
             zxid: self.last,
-            digest: digest.then_some(self.digest),
+            form,
             out,
             adler: Adler32::new(),
             next: Some(NodeId::ROOT),
@@ -78,17 +106,19 @@ impl Tree {
         self.last
     }
 
-    /// Whether a snapshot is being written.
+    /// Whether a snapshot is being written, or one that was given up still has to be walked to its
+    /// end: another cannot begin before.
     #[must_use]
     pub const fn snapshot_in_progress(&self) -> bool {
         self.snapshot.is_some()
     }
 
-    /// Gives up the snapshot being written. [`Tree::snapshot_piece`] must still be called to the
-    /// end.
+    /// Gives up the snapshot being written, if one is. Costs nothing by itself, but
+    /// [`Tree::snapshot_piece`] must still be called while [`Tree::snapshot_in_progress`].
     pub fn abandon_snapshot(&mut self) {
         if let Some(writer) = &mut self.snapshot {
             writer.abandoned = true;
+            writer.out = Vec::new();
         }
     }
 
@@ -106,14 +136,15 @@ impl Tree {
             writer.next = self.after(id, NodeId::ROOT);
             self.write_node(&mut writer, id);
         }
-        if writer.abandoned {
-            writer.out.clear();
-        }
         let done = writer.next.is_none();
-        if done && !writer.abandoned {
-            writer.seal_all();
+        if !writer.abandoned {
+            if done {
+                writer.end();
+            }
+            if let Form::File { .. } = writer.form {
+                writer.adler.write(&writer.out);
+            }
         }
-        writer.adler.write(&writer.out);
         let out = core::mem::take(&mut writer.out);
         match (done, writer.abandoned) {
             (true, true) => None,
@@ -190,10 +221,17 @@ impl Tree {
 }
 
 impl Writer {
-    fn seal_all(&mut self) {
+    fn end(&mut self) {
         self.out.extend_from_slice(&END);
+        let digest = match self.form {
+            Form::File { digest } => digest,
+            Form::Stream => {
+                self.out.extend_from_slice(&STREAM_END);
+                return;
+            }
+        };
         self.seal();
-        if let Some(digest) = self.digest {
+        if let Some(digest) = digest {
             let record = DigestRecord {
                 zxid: self.zxid,
                 version: DIGEST_VERSION,

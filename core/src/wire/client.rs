@@ -188,6 +188,22 @@ pub struct SetAclRequest<'a> {
     pub version: i32,
 }
 
+/// `reconfig`: who joins and leaves, or the whole new membership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReconfigRequest<'a> {
+    /// `server.N=…` of each server that joins or changes, separated by commas.
+    #[serde(borrow)]
+    pub joining: Text<'a>,
+    /// The ids of those that leave, separated by commas.
+    #[serde(borrow)]
+    pub leaving: Text<'a>,
+    /// All servers, instead of both.
+    #[serde(borrow)]
+    pub members: Text<'a>,
+    /// The version that the membership must have, -1 for any.
+    pub version: i64,
+}
+
 /// `checkWatches` and `removeWatches` (a watcher type), `addWatch` (a mode).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatchRequest<'a> {

@@ -176,7 +176,7 @@ fn head(bytes: &[u8]) -> (u64, i32) {
 }
 
 /// The zxid in a payload's header; `None` if the payload is too short to have one.
-fn payload_zxid(payload: &[u8]) -> Option<Zxid> {
+pub(crate) fn payload_zxid(payload: &[u8]) -> Option<Zxid> {
     let bytes = payload.get(12..20)?;
     Some(Zxid(i64::from_be_bytes(bytes.try_into().ok()?)))
 }

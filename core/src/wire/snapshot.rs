@@ -12,6 +12,9 @@
 //! ```
 //!
 //! The last two parts carry no tag: readers tell them apart by how many bytes are left.
+//!
+//! A leader sends its state as the same sessions, ACLs and znodes with their end, without header
+//! and seals, and then [`STREAM_END`].
 //! Source: `FileSnap`, `SnapStream`, `DataTree.serialize`.
 
 use alloc::vec::Vec;
@@ -28,6 +31,10 @@ pub const HEADER: [u8; 16] = *b"ZKSN\x00\x00\x00\x02\xff\xff\xff\xff\xff\xff\xff
 pub const MAGIC: [u8; 4] = *b"ZKSN";
 /// A path of "/", with which the znodes and each seal end.
 pub const END: [u8; 5] = *b"\x00\x00\x00\x01/";
+/// What follows the znodes and their end where a leader sends them: the string `BenWasHere`.
+///
+/// Source: `LearnerHandler.run`.
+pub const STREAM_END: [u8; 14] = *b"\x00\x00\x00\x0aBenWasHere";
 /// Bytes of a seal: a checksum and [`END`].
 pub const SEAL_BYTES: usize = 13;
 /// Bytes of the digest part without its seal.

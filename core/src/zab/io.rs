@@ -146,6 +146,8 @@ pub enum Output {
     },
     /// The oldest local `sync` that was not answered is done.
     Synced,
+    /// A learner's sync was answered. On the leader.
+    SyncAnswered(LinkId),
     /// The leader wants to know whose clients gave a sign: call
     /// [`Zab::pong`](super::Zab::pong).
     PingDue,
@@ -226,4 +228,58 @@ pub enum Event {
     },
     /// Anything else.
     Notice(String),
+}
+
+/// What a server's four-letter words tell of its ensemble.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its role.
+    pub role: Role,
+    /// Milliseconds that the last election took.
+    pub election_ms: u64,
+    /// `acceptedEpoch`.
+    pub accepted: Epoch,
+    /// `currentEpoch`.
+    pub current: Epoch,
+    /// The last transaction that it has.
+    pub proposed: Zxid,
+    /// Up to here all is known to be committed.
+    pub committed: Zxid,
+    /// Up to here the tree has everything.
+    pub delivered: Zxid,
+    /// The first transaction that is kept for learners.
+    pub history_first: Zxid,
+    /// The last.
+    pub history_last: Zxid,
+    /// Their number.
+    pub history_txns: usize,
+    /// Their bytes.
+    pub history_bytes: usize,
+    /// Servers with a vote.
+    pub voters: usize,
+    /// The learners that are connected to this leader.
+    pub learners: Vec<LearnerStatus>,
+    /// Syncs that wait.
+    pub pending_syncs: usize,
+}
+
+/// A learner, as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnerStatus {
+    /// Which.
+    pub learner: ServerId,
+    /// Its connection.
+    pub link: LinkId,
+    /// Where it is.
+    pub peer: SocketAddr,
+    /// Whether it observes.
+    pub observer: bool,
+    /// Whether it has a vote.
+    pub voter: bool,
+    /// Whether it takes part in the broadcast.
+    pub synced: bool,
+    /// Up to here it has acknowledged.
+    pub acked: Zxid,
+    /// Bytes that wait to be sent to it.
+    pub waiting_bytes: usize,
 }

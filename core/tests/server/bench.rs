@@ -119,6 +119,7 @@ impl Bench {
                     match op {
                         StoreOp::Append { txn, .. } => self.txns.push(txn),
                         StoreOp::Roll => self.rolls.push(self.txns.len()),
+                        op => unreachable!("{op:?} is for ensembles"),
                     }
                 }
                 Output::Link(link, LinkOutput::Send(bytes)) => {
@@ -136,6 +137,10 @@ impl Bench {
                 Output::Snapshot(op) => self.snapshot.push(op),
                 Output::Event(event) => self.events.push(event),
                 Output::AskFacts(_) => {}
+                Output::Link(_, LinkOutput::Dial { .. })
+                | Output::Listen(..)
+                | Output::Membership(_)
+                | Output::Restart(_) => unreachable!("for ensembles"),
             }
         }
     }

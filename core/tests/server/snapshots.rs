@@ -122,7 +122,7 @@ fn a_snapshot_waits_for_the_disk() {
     let bytes = |bench: &Bench| -> usize {
         let chunks = bench.snapshot.iter().map(|op| match op {
             SnapshotOp::Chunk(bytes) => bytes.len(),
-            SnapshotOp::Begin { .. } | SnapshotOp::End => 0,
+            SnapshotOp::Abandon | SnapshotOp::Begin { .. } | SnapshotOp::End => 0,
         });
         chunks.sum()
     };

@@ -4,18 +4,21 @@
 use core::time::Duration;
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::{self, Path, PathBuf},
     sync::Arc,
 };
 
-use zabra_core::server::{Config, config::FourLetterWords};
+use zabra_core::{
+    ids::ServerId,
+    server::{Config, config::FourLetterWords},
+};
 
 use super::{
     Compression, Purge, ServerConfig,
+    ensemble::{self, EnsembleDraft, MyIdFile},
     listen::{self, Unbound},
-    problem::{Origin, Problem, Problems, shown},
-    servers::{self, ServerLine},
+    members::{self, Members},
+    problem::{Origin, Problem, Problems},
     table::Setting,
 };
 use crate::host_facts;
@@ -46,7 +49,7 @@ pub(super) struct Draft {
     pub(super) tcp_keep_alive: bool,
     pub(super) fsync_warning_ms: u32,
     pub(super) create_directories: bool,
-    pub(super) servers: Vec<(ServerLine, Origin)>,
+    pub(super) ensemble: EnsembleDraft,
     pub(super) warnings: Vec<Problem>,
     pub(super) problems: Vec<Problem>,
     /// The file could not be read.
@@ -81,7 +84,7 @@ impl Draft {
             tcp_keep_alive: false,
             fsync_warning_ms: 1000,
             create_directories: true,
-            servers: Vec::new(),
+            ensemble: EnsembleDraft::default(),
             warnings: Vec::new(),
             problems: Vec::new(),
             unreadable: false,
@@ -97,23 +100,10 @@ impl Draft {
         draft.data_dir = Some("zabra-data".into());
         draft.client_port = Some(2181);
         draft.unbound = Unbound::Loopback;
+        // Those of the ZooKeeper image: with variables alone, an ensemble starts as it does there.
+        draft.ensemble.init_limit = Some(5);
+        draft.ensemble.sync_limit = Some(2);
         draft
-    }
-
-    pub(super) fn server_line(&mut self, name: &str, value: &str, origin: &Origin) {
-        let id = name.strip_prefix("server.").unwrap_or(name);
-        match servers::parse(id, value) {
-            Some(line) => self.servers.push((line, origin.clone())),
-            None => self.problems.push(Problem::new(
-                Some(origin),
-                name,
-                format!(
-                    "expected server.N={}, with N a number, found {}",
-                    servers::EXPECTED,
-                    shown(value)
-                ),
-            )),
-        }
     }
 
     /// Checks the settings against each other.
@@ -123,15 +113,33 @@ impl Draft {
         file: Option<&Arc<Path>>,
     ) -> Result<ServerConfig, Problems> {
         let whole = file.map(|file| Origin::File(Arc::clone(file)));
-        self.check_servers(settings, whole.as_ref());
+        let members = Members::read(settings, &mut self.problems);
+        let data_dir = self.data_dir.take().unwrap_or_default();
+        let my_id_file = if data_dir.as_os_str().is_empty() {
+            MyIdFile::Missing
+        } else {
+            MyIdFile::read(&data_dir, &mut self.problems)
+        };
+        let ensemble = match members {
+            Some(members)
+                if ensemble::is_ensemble(&members.membership, self.standalone_enabled) =>
+            {
+                self.ensemble(members, settings, file, &data_dir, &my_id_file)
+            }
+            Some(members) => {
+                self.stand_alone(&members, settings);
+                None
+            }
+            None => {
+                self.check_alone(settings);
+                None
+            }
+        };
         self.check_session_timeouts(settings);
         self.check_purge(settings);
         self.allow_isro();
         let listen = self.listen(settings, whole.as_ref());
-        let data_dir = self.data_dir.take().unwrap_or_default();
-        if !data_dir.as_os_str().is_empty() {
-            self.check_my_id(&data_dir);
-        } else if !settings.contains_key("dataDir") {
+        if data_dir.as_os_str().is_empty() && !settings.contains_key("dataDir") {
             let text = "is missing: expected dataDir=DIRECTORY, where snapshots are kept";
             self.problems
                 .push(Problem::new(whole.as_ref(), "dataDir", text));
@@ -160,61 +168,93 @@ impl Draft {
             compression: self.compression,
             tcp_keep_alive: self.tcp_keep_alive,
             fsync_warning_ms: self.fsync_warning_ms,
+            ensemble,
             warnings: self.warnings,
         })
     }
 
-    /// At most one voter, and what its line says about clients.
-    fn check_servers(&mut self, settings: &Settings, whole: Option<&Origin>) {
-        let servers = core::mem::take(&mut self.servers);
-        let voters: Vec<_> = servers.iter().filter(|(line, _)| !line.observer).collect();
-        if !self.standalone_enabled {
-            let origin = settings.get("standaloneEnabled").map(|s| &s.origin);
-            let text = "a server that waits for others to join is not built yet in this version; \
-                        remove it, or set it to true";
-            self.problems
-                .push(Problem::new(origin, "standaloneEnabled", text));
+    /// One server that is the whole ensemble.
+    fn stand_alone(&mut self, members: &Members, settings: &Settings) {
+        let membership = &members.membership;
+        let Some((id, _)) = membership.voters().next() else {
+            return;
+        };
+        // Source: QuorumPeerConfig.parseDynamicConfig. A server that stands alone has no learners.
+        if let Some((observer, _)) = membership.observers().next() {
+            let text = format!(
+                "observes, but {} would stand alone, as the only one that votes; add servers that \
+                 vote, or set standaloneEnabled=false",
+                members::key(id)
+            );
+            let problem = Problem::new(members.origin(observer), &members::key(observer), text);
+            self.problems.push(problem);
+            return;
         }
-        match voters.as_slice() {
-            [] if servers.is_empty() => {}
-            [(line, origin)] if servers.len() == 1 => {
-                if line.secure {
-                    let name = format!("server.{}", line.id);
-                    let text = "TLS is not built yet in this version, and without it nothing would \
-                                be encrypted; remove the secure port";
-                    self.problems.push(Problem::new(Some(origin), &name, text));
-                }
-                self.use_client_part(line, origin, settings);
-            }
-            // A lone server that took itself for the ensemble would accept writes that no other
-            // ever sees.
-            _ => {
-                let text = format!(
-                    "expected at most one server.N line, found {}: ensembles are not built yet in \
-                     this version, and this server would stand alone",
-                    servers.len()
-                );
-                let origin = servers.first().map(|(_, origin)| origin).or(whole);
-                self.problems.push(Problem::new(origin, "server.N", text));
-            }
-        }
-        if let ([(line, origin)], Some(my_id)) = (voters.as_slice(), self.my_id)
-            && line.id != u64::from(my_id)
+        self.use_client_part(id, members, settings);
+        self.warn_of_ensemble_keys(settings);
+        if let Some(my_id) = self.my_id
+            && id != ServerId(my_id.into())
         {
             let text = format!("is the only server, but myid is {my_id}: this server stands alone");
-            let name = format!("server.{}", line.id);
-            self.warnings.push(Problem::new(Some(origin), &name, text));
+            let problem = Problem::new(members.origin(id), &members::key(id), text);
+            self.warnings.push(problem);
         }
     }
 
-    fn use_client_part(&mut self, line: &ServerLine, origin: &Origin, settings: &Settings) {
-        let Some((address, port)) = &line.client else {
+    /// A server without any `server.N` line.
+    fn check_alone(&mut self, settings: &Settings) {
+        let named = settings.keys().any(|name| members::is_of_members(name));
+        if !self.standalone_enabled && !named {
+            let origin = settings.get("standaloneEnabled").map(|s| &s.origin);
+            let text = "is false, but there is no server.N line: expected the servers of the \
+                        ensemble, this one at least; add them, or set it to true";
+            self.problems
+                .push(Problem::new(origin, "standaloneEnabled", text));
+        }
+        self.warn_of_ensemble_keys(settings);
+    }
+
+    /// What a server that stands alone cannot be or do.
+    fn warn_of_ensemble_keys(&mut self, settings: &Settings) {
+        let keys = &self.ensemble;
+        let reconfig = keys.reconfig_enabled.then_some((
+            "reconfigEnabled",
+            "has no effect: there is nothing to reconfigure in a server that stands alone",
+        ));
+        let observer = (keys.observer == Some(true)).then_some((
+            "peerType",
+            "has no effect: a server that stands alone does not observe",
+        ));
+        for (key, text) in reconfig.into_iter().chain(observer) {
+            let origin = settings.get(key).map(|s| &s.origin);
+            self.warnings.push(Problem::new(origin, key, text));
+        }
+    }
+
+    /// What this server's own line says about clients.
+    pub(super) fn use_client_part(&mut self, me: ServerId, members: &Members, settings: &Settings) {
+        let name = members::key(me);
+        let Some(origin) = members.origin(me) else {
             return;
         };
+        let value = settings.get(&name).map_or("", |s| s.value.as_str());
+        if value
+            .split(';')
+            .nth(2)
+            .is_some_and(|part| !part.trim().is_empty())
+        {
+            let text = "TLS is not built yet in this version, and without it nothing would be \
+                        encrypted; remove the secure port";
+            self.problems.push(Problem::new(Some(origin), &name, text));
+        }
+        let member = members.membership.member(me);
+        let Some(client) = member.and_then(|member| member.client.as_ref()) else {
+            return;
+        };
+        let port = client.port;
         let rank = |key| settings.get(key).map_or(0, |s: &Setting| s.origin.rank());
         let port_rank = rank("clientPort");
-        if port_rank == origin.rank() && self.client_port != Some(*port) {
-            let name = format!("server.{}", line.id);
+        if port_rank == origin.rank() && self.client_port != Some(port) {
             let text = format!(
                 "its client port {port} is not that of clientPort, {}; give one of them",
                 self.client_port.unwrap_or_default()
@@ -222,15 +262,12 @@ impl Draft {
             self.problems.push(Problem::new(Some(origin), &name, text));
         }
         if port_rank < origin.rank() {
-            self.client_port = Some(*port);
+            self.client_port = Some(port);
         }
         if rank("clientPortAddress") < origin.rank() {
             // Source: QuorumServer: without a host, all addresses.
-            self.client_address = None;
+            self.client_address = Some(client.host.clone());
             self.unbound = Unbound::All;
-            if !address.is_empty() {
-                self.client_address = Some(address.clone());
-            }
         }
     }
 
@@ -306,38 +343,6 @@ impl Draft {
                 Vec::new()
             }
         }
-    }
-
-    /// ZooKeeper reads the file `myid` even where the number has no use, so a bad one is found
-    /// early.
-    fn check_my_id(&mut self, data_dir: &Path) {
-        let file = data_dir.join("myid");
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
-            // That dataDir is a file is for whoever opens it to say.
-            Err(error)
-                if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory]
-                    .contains(&error.kind()) =>
-            {
-                return;
-            }
-            Err(error) => {
-                let origin = Origin::File(file.into());
-                let text = format!("cannot be read: {error}");
-                self.problems.push(Problem::new(Some(&origin), "", text));
-                return;
-            }
-        };
-        let line = text.lines().next().unwrap_or("").trim();
-        if line.parse::<u8>().is_ok_and(|id| id > 0) {
-            return;
-        }
-        let origin = Origin::File(file.into());
-        let text = format!(
-            "expected the server's number, from 1 to 255, on the first line, found {}",
-            shown(line)
-        );
-        self.problems.push(Problem::new(Some(&origin), "", text));
     }
 }
 

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 
 use super::{
     draft::{Draft, Settings},
+    members::is_of_members,
     problem::{Origin, Problem},
     table::{self, Key, Setting},
     zoo_cfg,
@@ -107,7 +108,15 @@ fn image(name: &str, value: &str, draft: &mut Draft, settings: &mut Settings) {
         for entry in value.split_whitespace() {
             let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
             match zoo_cfg::known(key) {
-                Ok((key, canonical)) => set(settings, key, canonical, value, origin.clone()),
+                Ok((key, canonical)) => {
+                    let earlier = settings.get(&canonical);
+                    if earlier.is_some_and(|s| s.origin == origin) && is_of_members(&canonical) {
+                        let text = "is there twice; remove one";
+                        let problem = Problem::new(Some(&origin), &canonical, text);
+                        draft.problems.push(problem);
+                    }
+                    set(settings, key, canonical, value, origin.clone());
+                }
                 Err(text) => draft.problems.push(Problem::new(Some(&origin), key, text)),
             }
         }

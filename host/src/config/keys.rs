@@ -21,7 +21,7 @@ const FOUR_LETTER_WORDS: [&str; 18] = [
     "srvr", "stat", "stmk", "wchc", "wchp", "wchs",
 ];
 
-const I32_MAX: i64 = i32::MAX as i64;
+pub(super) const I32_MAX: i64 = i32::MAX as i64;
 
 pub(super) static KEYS: &[Key] = &[
     key(
@@ -204,23 +204,6 @@ pub(super) static KEYS: &[Key] = &[
             d.core.container_never_used_ms_max = u64::try_from(n).unwrap_or(0);
         }),
     ),
-    key(
-        "standaloneEnabled",
-        "true",
-        Effect::Switch(|d, on| d.standalone_enabled = on),
-    ),
-    key(
-        "dynamicConfigFile",
-        "",
-        Effect::Text(|d, v| path(&mut d.dynamic_config, v)),
-    ),
-    // In ZooKeeper a file of its own; accepted here too, so that a variable can set it.
-    key(
-        "myid",
-        "",
-        number(1, 255, "servers", |d, n| d.my_id = u8::try_from(n).ok()),
-    ),
-    key("server.*", "", Effect::Server),
 ];
 
 pub(super) const fn key(name: &'static str, default: &'static str, effect: Effect) -> Key {
@@ -232,7 +215,12 @@ pub(super) const fn key(name: &'static str, default: &'static str, effect: Effec
     }
 }
 
-const fn number(min: i64, max: i64, unit: &'static str, set: fn(&mut Draft, i64)) -> Effect {
+pub(super) const fn number(
+    min: i64,
+    max: i64,
+    unit: &'static str,
+    set: fn(&mut Draft, i64),
+) -> Effect {
     Effect::Number {
         min,
         max,
@@ -242,7 +230,7 @@ const fn number(min: i64, max: i64, unit: &'static str, set: fn(&mut Draft, i64)
 }
 
 /// The number, which the table's bounds keep within 32 bits.
-fn u32_of(number: i64) -> u32 {
+pub(super) fn u32_of(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
@@ -251,7 +239,7 @@ fn bytes_of_kib(kib: i64) -> u64 {
     u64::try_from(kib).unwrap_or(0) * 1024
 }
 
-fn path(slot: &mut Option<PathBuf>, value: &str) -> Result<(), &'static str> {
+pub(super) fn path(slot: &mut Option<PathBuf>, value: &str) -> Result<(), &'static str> {
     if value.is_empty() {
         return Err("a path");
     }

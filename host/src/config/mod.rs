@@ -7,13 +7,16 @@
 //! otherwise. This module only reads; it creates no directory and opens no socket.
 
 mod draft;
+pub mod dynamic;
+mod ensemble;
+mod ensemble_keys;
 mod env;
 mod keys;
 mod listen;
+mod members;
 mod no_effect;
 mod problem;
 mod properties;
-mod servers;
 mod table;
 mod zoo_cfg;
 
@@ -26,10 +29,14 @@ use std::{
 
 use zabra_core::server::Config;
 
-pub use self::problem::{Origin, Problem, Problems};
 use self::{
     draft::{Draft, Settings},
     table::Setting,
+};
+pub use self::{
+    dynamic::ConfigFiles,
+    ensemble::EnsembleConfig,
+    problem::{Origin, Problem, Problems},
 };
 
 /// Everything a server needs to know before it starts.
@@ -60,6 +67,8 @@ pub struct ServerConfig {
     pub tcp_keep_alive: bool,
     /// `fsync.warningthresholdms`: an fsync that takes longer is worth a warning.
     pub fsync_warning_ms: u32,
+    /// This server's part in an ensemble; `None`: it stands alone.
+    pub ensemble: Option<EnsembleConfig>,
     /// What the operator should know about the settings: log each at start.
     pub warnings: Vec<Problem>,
 }
@@ -169,6 +178,7 @@ impl fmt::Debug for ServerConfig {
             .field("compression", &self.compression)
             .field("tcp_keep_alive", &self.tcp_keep_alive)
             .field("fsync_warning_ms", &self.fsync_warning_ms)
+            .field("ensemble", &self.ensemble)
             .field("warnings", &self.warnings)
             .finish()
     }

@@ -16,22 +16,12 @@ const NO_THROTTLE: &str =
     "requests are not throttled this way in this version; globalOutstandingLimit limits them";
 
 pub(super) static KEYS: &[Key] = &[
-    // Of an ensemble only.
-    key("initLimit", "", Effect::Ensemble(Shape::Count)),
-    key("syncLimit", "", Effect::Ensemble(Shape::Count)),
-    key(
-        "connectToLearnerMasterLimit",
-        "",
-        Effect::Ensemble(Shape::Count),
-    ),
-    key("observerMasterPort", "", Effect::Ensemble(Shape::Count)),
+    // Of an ensemble only, where they tune what here needs no tuning.
     key(
         "quorum.cnxn.threads.size",
         "",
         Effect::Ensemble(Shape::Count),
     ),
-    key("commitLogCount", "", Effect::Ensemble(Shape::Count)),
-    key("cnxTimeout", "", Effect::Ensemble(Shape::Count)),
     key("maxConcurrentSnapSyncs", "", Effect::Ensemble(Shape::Count)),
     key("maxConcurrentDiffSyncs", "", Effect::Ensemble(Shape::Count)),
     key(
@@ -44,19 +34,8 @@ pub(super) static KEYS: &[Key] = &[
         "",
         Effect::Ensemble(Shape::Count),
     ),
-    key("electionPortBindRetry", "", Effect::Ensemble(Shape::Count)),
     key(
         "multiAddress.reachabilityCheckTimeoutMs",
-        "",
-        Effect::Ensemble(Shape::Count),
-    ),
-    key(
-        "fastleader.minNotificationInterval",
-        "",
-        Effect::Ensemble(Shape::Count),
-    ),
-    key(
-        "fastleader.maxNotificationInterval",
         "",
         Effect::Ensemble(Shape::Count),
     ),
@@ -80,15 +59,20 @@ pub(super) static KEYS: &[Key] = &[
         "",
         Effect::Ensemble(Shape::Count),
     ),
-    key("quorumListenOnAllIPs", "", Effect::Ensemble(Shape::Switch)),
-    key("syncEnabled", "", Effect::Ensemble(Shape::Switch)),
-    key("localSessionsEnabled", "", Effect::Ensemble(Shape::Switch)),
+    key("quorumCnxnTimeoutMs", "", Effect::Ensemble(Shape::Count)),
     key(
-        "localSessionsUpgradingEnabled",
+        "leaderConnectDelayDuringRetryMs",
         "",
-        Effect::Ensemble(Shape::Switch),
+        Effect::Ensemble(Shape::Count),
     ),
-    key("multiAddress.enabled", "", Effect::Ensemble(Shape::Switch)),
+    key(
+        "observerMaster.sizeLimit",
+        "",
+        Effect::Ensemble(Shape::Count),
+    ),
+    key("snapshotSizeFactor", "", Effect::Ensemble(Shape::Any)),
+    key("forceSnapshotSync", "", Effect::Ensemble(Shape::Switch)),
+    key("syncEnabled", "", Effect::Ensemble(Shape::Switch)),
     key(
         "multiAddress.reachabilityCheckEnabled",
         "",
@@ -106,11 +90,9 @@ pub(super) static KEYS: &[Key] = &[
         Effect::Ensemble(Shape::Switch),
     ),
     key("tcpKeepAlive", "", Effect::Ensemble(Shape::Switch)),
-    key("db.autocreate", "", Effect::Ensemble(Shape::Switch)),
     key("enableEagerACLCheck", "", Effect::Ensemble(Shape::Switch)),
     key("follower.nodelay", "", Effect::Ensemble(Shape::Switch)),
     key("leader.nodelay", "", Effect::Ensemble(Shape::Switch)),
-    key("leaderServes", "", Effect::Ensemble(Shape::Any)),
     key("learner.*", "", Effect::Ensemble(Shape::Any)),
     key("version", "", Effect::Ensemble(Shape::Any)),
     // TLS, not built yet: without it clients or servers would talk in the clear.
@@ -244,35 +226,12 @@ pub(super) static KEYS: &[Key] = &[
     ),
     // Parts of an ensemble that would change what the server is.
     key(
-        "peerType",
-        "",
-        refused(
-            &["participant"],
-            "observers are not built yet in this version",
-        ),
-    ),
-    key(
         "oraclePath",
         "",
         refused(
             &[],
-            "ensembles are not built yet in this version: this server stands alone",
-        ),
-    ),
-    key(
-        "group.*",
-        "",
-        refused(
-            &[],
-            "ensembles are not built yet in this version: this server stands alone",
-        ),
-    ),
-    key(
-        "weight.*",
-        "",
-        refused(
-            &[],
-            "ensembles are not built yet in this version: this server stands alone",
+            "oracles are not built yet in this version, and without one this server would go on \
+             where its oracle stops it, or stop where it goes on",
         ),
     ),
     key(
@@ -280,15 +239,15 @@ pub(super) static KEYS: &[Key] = &[
         "",
         refused(&["3"], "ZooKeeper has only the election algorithm 3"),
     ),
+    // Not built yet, and nothing is less safe without it.
     key(
-        "reconfigEnabled",
+        "observerMasterPort",
         "",
         warned(
-            &["false"],
-            "there is nothing to reconfigure in a server that stands alone",
+            &["0"],
+            "followers do not serve observers yet in this version; observers find the leader",
         ),
     ),
-    // Not built yet, and nothing is less safe without it.
     key(
         "admin.enableServer",
         "",
@@ -482,14 +441,6 @@ pub(super) static KEYS: &[Key] = &[
         warned(
             &[],
             "there is one kind of watch table, which needs no cleaning",
-        ),
-    ),
-    key(
-        "jute.maxbuffer.extrasize",
-        "",
-        warned(
-            &[],
-            "what the server adds to a request is never counted against jute.maxbuffer",
         ),
     ),
     key(

@@ -3,7 +3,7 @@
 
 use super::{
     draft::Draft,
-    keys, no_effect,
+    ensemble_keys, keys, no_effect,
     problem::{Origin, Problem, shown},
 };
 
@@ -33,8 +33,8 @@ pub(super) enum Effect {
     Text(fn(&mut Draft, &str) -> Result<(), &'static str>),
     /// Something that warns instead of failing.
     Lenient(fn(&mut Draft, &str) -> Result<(), String>),
-    /// Says nothing to a server that stands alone, so it is checked and otherwise left: the same
-    /// file can serve when the ensemble grows.
+    /// Tunes something of ZooKeeper's ensembles that is otherwise here, so it is checked and
+    /// otherwise left.
     Ensemble(Shape),
     /// Only these values (in any case) change nothing. With any other, `why` is a warning or an
     /// error.
@@ -43,8 +43,8 @@ pub(super) enum Effect {
         severity: Severity,
         why: &'static str,
     },
-    /// `server.N`.
-    Server,
+    /// One of those that together say who is in the ensemble: `server.N`, `group.N`, `weight.N`.
+    Member,
 }
 
 /// What the value of a key without effect must look like.
@@ -135,7 +135,10 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    keys::KEYS.iter().chain(no_effect::KEYS)
+    keys::KEYS
+        .iter()
+        .chain(ensemble_keys::KEYS)
+        .chain(no_effect::KEYS)
 }
 
 impl Key {
@@ -202,7 +205,7 @@ impl Setting {
                     Severity::Error => self.refuse_unbuilt(draft, fine, why),
                 }
             }
-            Effect::Server => draft.server_line(&self.name, value, &self.origin),
+            Effect::Member => {}
         }
     }
 

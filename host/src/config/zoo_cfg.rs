@@ -6,6 +6,8 @@ use zabra_core::wire::properties;
 
 use super::{
     draft::{Draft, Settings},
+    dynamic,
+    members::is_of_members,
     problem::{Origin, Problem},
     properties::decode,
     table::{self, Key, Setting},
@@ -21,29 +23,41 @@ pub(super) fn read_dynamic(draft: &mut Draft, settings: &mut Settings) {
     let Some(setting) = settings.get("dynamicConfigFile") else {
         return;
     };
-    // Source: QuorumPeerConfig.parseProperties: members are defined in one place only.
-    let doubled = settings
-        .values()
-        .find(|setting| is_of_members(&setting.name));
-    if let Some(doubled) = doubled {
-        let text = "the servers are in the file that dynamicConfigFile names; remove one of them";
-        let problem = Problem::new(Some(&doubled.origin), &doubled.name, text);
-        draft.problems.push(problem);
-    }
     let file: Arc<Path> = Path::new(&setting.value).into();
-    read_keys(&file, draft, settings, |name| {
-        if is_of_members(name) || name == "version" {
-            Ok(())
-        } else {
-            Err("expected only server.N, group.N, weight.N and version in a dynamic file")
-        }
+    let names: Vec<String> = settings.keys().cloned().collect();
+    // Removed, or they would be mixed with the file's.
+    let doubled: Vec<Setting> = names
+        .iter()
+        .filter(|name| is_of_members(name))
+        .filter_map(|name| settings.remove(name))
+        .collect();
+    if let Some(first) = doubled.first() {
+        doubled_members(first, &file, draft);
+    }
+    read_keys(&file, draft, settings, |name| match name {
+        _ if is_of_members(name) => Ok(()),
+        "version" => Err("the version of a dynamic file is in its name; remove the line"),
+        _ => Err("expected only server.N, group.N and weight.N in a dynamic file"),
     });
 }
 
-fn is_of_members(name: &str) -> bool {
-    ["server.", "group.", "weight."]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+/// Source: `QuorumPeerConfig.parseProperties`: members are defined in one place only.
+fn doubled_members(member: &Setting, file: &Path, draft: &mut Draft) {
+    let version = dynamic::version_of(file);
+    if matches!(member.origin, Origin::Variable(_)) && version > 0 {
+        // Whoever started it with variables starts it with the same ones after the servers of the
+        // ensemble have changed.
+        let text = format!(
+            "does not count: the servers of the ensemble have changed since, to those of {}",
+            file.display()
+        );
+        let warning = Problem::new(Some(&member.origin), &member.name, text);
+        draft.warnings.push(warning);
+        return;
+    }
+    let text = "the servers are in the file that dynamicConfigFile names; remove one of them";
+    let problem = Problem::new(Some(&member.origin), &member.name, text);
+    draft.problems.push(problem);
 }
 
 fn read_keys(
@@ -86,7 +100,15 @@ fn read_keys(
                     value: property.value,
                     origin,
                 };
-                if let Some(earlier) = settings.insert(name, setting) {
+                let Some(earlier) = settings.insert(name, setting) else {
+                    continue;
+                };
+                if is_of_members(&earlier.name) {
+                    // Which of two is meant decides who counts the votes of whom.
+                    let text = format!("line {} is about it too; remove one", property.line);
+                    let problem = Problem::new(Some(&earlier.origin), &earlier.name, text);
+                    draft.problems.push(problem);
+                } else {
                     let text = format!("line {} sets it again, and counts", property.line);
                     let warning = Problem::new(Some(&earlier.origin), &earlier.name, text);
                     draft.warnings.push(warning);

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use zabra_core::ids::LinkId;
+use zabra_core::link::Port;
 
 use super::links::Shared;
 use super::queue::{Progress, Queue};
@@ -45,6 +46,7 @@ pub(super) enum Phase {
 
 pub(super) struct Link {
     pub(super) id: LinkId,
+    pub(super) port: Port,
     pub(super) phase: Cell<Phase>,
     /// In the list of links that have something new to send.
     pub(super) dirty: Cell<bool>,
@@ -62,9 +64,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId, write: OwnedWriteHalf) -> Self {
+    pub(super) fn new(id: LinkId, port: Port, write: OwnedWriteHalf) -> Self {
         Self {
             id,
+            port,
             phase: Cell::new(Phase::Reading),
             dirty: Cell::new(false),
             flushed: Cell::new(0),
@@ -263,17 +266,21 @@ async fn discard(shared: &Shared, read: &mut OwnedReadHalf) {
 }
 
 /// Counts a socket from its opening for as long as its task lives.
-pub(super) struct SocketCount(Rc<Shared>);
+pub(super) struct SocketCount {
+    shared: Rc<Shared>,
+    port: Port,
+    id: LinkId,
+}
 
 impl SocketCount {
-    pub(super) fn new(shared: Rc<Shared>) -> Self {
-        shared.count_socket(1);
-        Self(shared)
+    pub(super) fn new(shared: Rc<Shared>, port: Port, id: LinkId) -> Self {
+        shared.socket_opened(port);
+        Self { shared, port, id }
     }
 }
 
 impl Drop for SocketCount {
     fn drop(&mut self) {
-        self.0.count_socket(-1);
+        self.shared.socket_closed(self.port, self.id);
     }
 }

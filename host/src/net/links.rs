@@ -4,18 +4,24 @@ use core::cell::{Cell, RefCell};
 use core::hash::{BuildHasherDefault, Hasher};
 use core::net::SocketAddr;
 use core::task::{Context, Waker};
+use core::time::Duration;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio::task::spawn_local;
+use tokio::task::{AbortHandle, spawn_local};
 use zabra_core::ids::LinkId;
-use zabra_core::link::{LinkInput, LinkOutput, Port};
+use zabra_core::link::{Endpoint, LinkInput, LinkOutput, Port};
 
+use super::complaints::Complaints;
+use super::dial::connect;
 use super::gauges::Gauges;
 use super::link::{Link, Phase, SocketCount, serve};
+use super::listen::prepare;
+use super::peers::PeerOptions;
+use super::resolve::Resolver;
 
 /// The most that one connection brings in between two steps.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -23,6 +29,10 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// So much sent on one link is reported at once, else with the next step: half of what the core
 /// lets a link have unsent, so that a reader that keeps up never finds it paused.
 const FLUSHED_REPORT_BYTES: usize = 512 * 1024;
+
+/// The same for a peer, which may be sent a whole state: whoever keeps more than this under way
+/// goes on without waiting for another reason to step. A step for so much costs nothing beside it.
+const FLUSHED_REPORT_BYTES_PEER: usize = 16 * 1024;
 
 /// All connections of one driver: collects what they bring, performs what the machine wants of
 /// them.
@@ -45,15 +55,31 @@ pub(super) struct Shared {
     /// Links with something new to send.
     dirty: RefCell<Vec<Rc<Link>>>,
     table: RefCell<HashMap<LinkId, Rc<Link>, BuildHasherDefault<LinkIdHasher>>>,
+    /// Links that the machine asked for and that are not there yet.
+    dialling: RefCell<HashMap<LinkId, Dialling, BuildHasherDefault<LinkIdHasher>>>,
+    /// The tasks that hold a socket, also of links that the machine has closed.
+    tasks: RefCell<HashMap<LinkId, AbortHandle, BuildHasherDefault<LinkIdHasher>>>,
     last_id: Cell<u64>,
-    sockets: Cell<usize>,
+    client_sockets: Cell<usize>,
+    peer_sockets: Cell<usize>,
     quiesced: Cell<bool>,
     gauges: Arc<Gauges>,
+    resolver: Resolver,
+    complaints: Complaints,
+    peers: PeerOptions,
+}
+
+/// A connection that is wanted, and what is wanted of it already.
+struct Dialling {
+    task: AbortHandle,
+    to_send: Vec<Bytes>,
+    paused: bool,
 }
 
 impl Links {
-    /// No connections yet; they will be counted in `gauges`.
-    pub fn new(gauges: Arc<Gauges>) -> Self {
+    /// No connections yet; they will be counted in `gauges`. `warn` hears why peers cannot be
+    /// reached.
+    pub fn new(gauges: Arc<Gauges>, warn: Rc<dyn Fn(String)>, peers: PeerOptions) -> Self {
         let shared = Shared {
             read_buffer: RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()),
             wake: Wake::default(),
@@ -62,42 +88,53 @@ impl Links {
             ended: RefCell::default(),
             dirty: RefCell::default(),
             table: RefCell::default(),
+            dialling: RefCell::default(),
+            tasks: RefCell::default(),
             last_id: Cell::new(0),
-            sockets: Cell::new(0),
+            client_sockets: Cell::new(0),
+            peer_sockets: Cell::new(0),
             quiesced: Cell::new(false),
             gauges,
+            resolver: Resolver::default(),
+            complaints: Complaints::new(warn),
+            peers,
         };
         Self {
             shared: Rc::new(shared),
         }
     }
 
-    /// Takes over a connected socket.
+    /// Takes over a socket that was accepted.
     ///
     /// # Panics
     ///
     /// Outside a `LocalRuntime`.
-    pub fn open(&self, stream: TcpStream, peer: SocketAddr) {
+    pub fn open(&self, stream: TcpStream, port: Port, peer: SocketAddr) {
         let shared = &self.shared;
         let id = LinkId(shared.last_id.get() + 1);
         shared.last_id.set(id.0);
-        let (read, write) = stream.into_split();
-        let link = Rc::new(Link::new(id, write));
-        if shared.quiesced.get() {
-            link.phase.set(Phase::Paused);
-        }
-        shared.table.borrow_mut().insert(id, Rc::clone(&link));
-        shared.count_links();
-        shared.input(
-            id,
-            LinkInput::Opened {
-                port: Port::Client,
-                peer,
-            },
+        drop(shared.open(id, stream, port, peer));
+    }
+
+    /// Begins to connect; the outcome is an input of `id`.
+    fn dial(&self, id: LinkId, port: Port, to: Vec<Endpoint>, limit: Duration) {
+        let shared = &self.shared;
+        assert!(
+            id >= LinkId::DIALLED,
+            "links that are dialled have numbers of their own"
         );
-        // Dropping the handle detaches the task.
-        let socket = SocketCount::new(Rc::clone(shared));
-        drop(spawn_local(serve(Rc::clone(shared), link, read, socket)));
+        // A server that stops needs no more connections, and hears of none.
+        if shared.quiesced.get() {
+            return;
+        }
+        let task = spawn_local(dial(Rc::clone(shared), id, port, to, limit));
+        let dialling = Dialling {
+            task: task.abort_handle(),
+            to_send: Vec::new(),
+            paused: false,
+        };
+        let before = shared.dialling.borrow_mut().insert(id, dialling);
+        assert!(before.is_none(), "no number is used twice");
     }
 
     /// Whether the machine may still hear of `id`.
@@ -107,7 +144,24 @@ impl Links {
 
     /// Connections whose sockets are not given back yet, also those that the machine has closed.
     pub fn sockets(&self) -> usize {
-        self.shared.sockets.get()
+        self.shared.client_sockets.get() + self.shared.peer_sockets.get()
+    }
+
+    /// [`Links::sockets`] of clients, or of peers on either port.
+    pub(super) fn sockets_of(&self, port: Port) -> usize {
+        self.shared.sockets_of(port).get()
+    }
+
+    pub(super) fn peers(&self) -> &PeerOptions {
+        &self.shared.peers
+    }
+
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.shared.resolver
+    }
+
+    pub(super) fn complaints(&self) -> &Complaints {
+        &self.shared.complaints
     }
 
     /// Moves what has happened to `inputs`.
@@ -130,25 +184,42 @@ impl Links {
     /// Performs one output. What is to be sent waits for [`Links::flush`].
     pub fn perform(&self, id: LinkId, output: LinkOutput) {
         let shared = &self.shared;
-        if let LinkOutput::Close = output {
-            return shared.close(id);
+        match output {
+            LinkOutput::Close => return shared.close(id),
+            LinkOutput::Dial {
+                port,
+                to,
+                timeout_ms,
+            } => {
+                let limit = Duration::from_millis(u64::from(timeout_ms));
+                return self.dial(id, port, to, limit);
+            }
+            LinkOutput::Send(_) | LinkOutput::Pause | LinkOutput::Resume => {}
         }
         let table = shared.table.borrow();
-        // The machine may not have heard yet that it is gone.
-        let Some(link) = table.get(&id) else { return };
+        let Some(link) = table.get(&id) else {
+            // If it is not there yet. Else the machine may not have heard that it is gone.
+            if let Some(dialling) = shared.dialling.borrow_mut().get_mut(&id) {
+                dialling.perform(output);
+            }
+            return;
+        };
         match (output, link.phase.get()) {
-            (LinkOutput::Dial { .. }, _) => {}
             (LinkOutput::Send(bytes), _) => {
                 link.push(bytes);
-                if !link.dirty.replace(true) {
-                    shared.dirty.borrow_mut().push(Rc::clone(link));
-                }
+                shared.mark_dirty(link);
             }
             (LinkOutput::Pause, Phase::Reading) => link.enter(Phase::Paused),
             (LinkOutput::Resume, Phase::Paused) if !shared.quiesced.get() => {
                 link.enter(Phase::Reading);
             }
-            (LinkOutput::Pause | LinkOutput::Resume | LinkOutput::Close, _) => {}
+            (
+                LinkOutput::Pause
+                | LinkOutput::Resume
+                | LinkOutput::Close
+                | LinkOutput::Dial { .. },
+                _,
+            ) => {}
         }
     }
 
@@ -197,9 +268,12 @@ impl Links {
         }
     }
 
-    /// Reads no more on any link, for good.
+    /// Reads no more on any link and gives up those being dialled, for good.
     pub fn quiesce(&self) {
         self.shared.quiesced.set(true);
+        for (_, dialling) in self.shared.dialling.borrow_mut().drain() {
+            dialling.task.abort();
+        }
         for link in self.shared.table.borrow().values() {
             if link.phase.get() == Phase::Reading {
                 link.enter(Phase::Paused);
@@ -215,6 +289,17 @@ impl Links {
         }
     }
 
+    /// Gives every socket back at once, whatever is still to be sent: when [`Links::sockets`] is 0.
+    /// Nothing more is reported.
+    pub fn abandon(&self) {
+        self.quiesce();
+        self.shared.table.borrow_mut().clear();
+        self.shared.count_links();
+        for task in self.shared.tasks.borrow().values() {
+            task.abort();
+        }
+    }
+
     /// Whether there may be something for the driver since the last call; if not, `cx` is woken
     /// once there is.
     pub fn poll_woken(&self, cx: &Context<'_>) -> bool {
@@ -222,7 +307,85 @@ impl Links {
     }
 }
 
+impl Dialling {
+    fn perform(&mut self, output: LinkOutput) {
+        match output {
+            LinkOutput::Send(bytes) => self.to_send.push(bytes),
+            LinkOutput::Pause => self.paused = true,
+            LinkOutput::Resume => self.paused = false,
+            LinkOutput::Close | LinkOutput::Dial { .. } => {}
+        }
+    }
+}
+
+/// The task of a connection that is wanted, until it is there or cannot be had.
+async fn dial(shared: Rc<Shared>, id: LinkId, port: Port, to: Vec<Endpoint>, limit: Duration) {
+    let connected = connect(&shared.resolver, &to, limit).await;
+    let dialling = shared.dialling.borrow_mut().remove(&id);
+    let Some(mut dialling) = dialling else { return };
+    match connected {
+        Ok((stream, peer)) => {
+            // These fail only on a connection that is gone already; its task will notice.
+            let _ = prepare(&stream, shared.peers.keep_alive);
+            let link = shared.open(id, stream, port, peer);
+            if dialling.paused {
+                link.phase.set(Phase::Paused);
+            }
+            // Sent after the next step: what became of it may only be reported after `Opened`.
+            for bytes in dialling.to_send.drain(..) {
+                link.push(bytes);
+                shared.mark_dirty(&link);
+            }
+        }
+        Err(reasons) => {
+            let what = match port {
+                Port::Client => "a server",
+                Port::Election => "a peer's election port",
+                Port::Quorum => "the leader's quorum port",
+            };
+            let reasons = if reasons.is_empty() {
+                "it has no address".to_owned()
+            } else {
+                reasons.join("; ")
+            };
+            shared
+                .complaints
+                .say(format!("cannot connect to {what}: {reasons}"));
+            shared.input(id, LinkInput::Closed);
+        }
+    }
+}
+
 impl Shared {
+    /// Lets a task serve a socket, and reports it.
+    fn open(
+        self: &Rc<Self>,
+        id: LinkId,
+        stream: TcpStream,
+        port: Port,
+        peer: SocketAddr,
+    ) -> Rc<Link> {
+        let (read, write) = stream.into_split();
+        let link = Rc::new(Link::new(id, port, write));
+        if self.quiesced.get() {
+            link.phase.set(Phase::Paused);
+        }
+        let before = self.table.borrow_mut().insert(id, Rc::clone(&link));
+        assert!(before.is_none(), "no number is used twice");
+        self.count_links();
+        self.input(id, LinkInput::Opened { port, peer });
+        let socket = SocketCount::new(Rc::clone(self), port, id);
+        let task = spawn_local(serve(Rc::clone(self), Rc::clone(&link), read, socket));
+        self.tasks.borrow_mut().insert(id, task.abort_handle());
+        link
+    }
+
+    fn mark_dirty(&self, link: &Rc<Link>) {
+        if !link.dirty.replace(true) {
+            self.dirty.borrow_mut().push(Rc::clone(link));
+        }
+    }
+
     pub(super) fn received(&self, id: LinkId, bytes: Bytes) {
         self.input(id, LinkInput::Received(bytes));
     }
@@ -239,8 +402,12 @@ impl Shared {
         if before == 0 {
             self.flushed.borrow_mut().push(link.id);
         }
+        let enough = match link.port {
+            Port::Client => FLUSHED_REPORT_BYTES,
+            Port::Election | Port::Quorum => FLUSHED_REPORT_BYTES_PEER,
+        };
         // A paused link may wait for just this.
-        if before + count >= FLUSHED_REPORT_BYTES || link.phase.get() == Phase::Paused {
+        if before + count >= enough || link.phase.get() == Phase::Paused {
             self.wake.wake();
         }
     }
@@ -255,16 +422,38 @@ impl Shared {
         link.enter(Phase::Gone);
     }
 
-    pub(super) fn count_socket(&self, change: isize) {
-        self.sockets
-            .set(self.sockets.get().saturating_add_signed(change));
-        self.gauges.set_sockets(self.sockets.get());
-        if self.sockets.get() == 0 {
+    pub(super) fn socket_opened(&self, port: Port) {
+        let sockets = self.sockets_of(port);
+        sockets.set(sockets.get() + 1);
+        self.count_sockets();
+    }
+
+    pub(super) fn socket_closed(&self, port: Port, id: LinkId) {
+        self.tasks.borrow_mut().remove(&id);
+        let sockets = self.sockets_of(port);
+        sockets.set(sockets.get().saturating_sub(1));
+        if self.count_sockets() == 0 {
             self.wake.wake();
         }
     }
 
+    fn count_sockets(&self) -> usize {
+        let count = self.client_sockets.get() + self.peer_sockets.get();
+        self.gauges.set_sockets(count);
+        count
+    }
+
+    const fn sockets_of(&self, port: Port) -> &Cell<usize> {
+        match port {
+            Port::Client => &self.client_sockets,
+            Port::Election | Port::Quorum => &self.peer_sockets,
+        }
+    }
+
     fn close(&self, id: LinkId) {
+        if let Some(dialling) = self.dialling.borrow_mut().remove(&id) {
+            return dialling.task.abort();
+        }
         let link = self.table.borrow_mut().remove(&id);
         if let Some(link) = link {
             self.count_links();

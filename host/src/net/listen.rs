@@ -1,22 +1,24 @@
-//! Listening sockets.
+//! Listening sockets, and those of clients.
 
+use core::cell::RefCell;
 use core::error::Error;
 use core::fmt;
+use core::future::poll_fn;
 use core::net::SocketAddr;
+use core::task::{Poll, ready};
 use core::time::Duration;
 use std::io;
-use std::time::Instant;
+use std::rc::Rc;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, spawn_local};
+use zabra_core::link::Port;
 
 use super::links::Links;
 
 /// A burst of clients reconnecting to a restarted server should not be turned away by the kernel.
 const BACKLOG_DEFAULT: u32 = 1024;
-
-/// One line a minute says that accepting fails; a line per attempt would fill a disk.
-const WARN_EVERY: Duration = Duration::from_secs(60);
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
@@ -60,24 +62,27 @@ impl Listeners {
         self.sockets.iter().map(|(addr, _)| *addr).collect()
     }
 
-    /// One [`accept`] to spawn for each socket. Inside a runtime only.
-    pub(crate) fn into_tasks<W: Fn(String) + Clone>(
-        self,
-        links: &Links,
-        warn: W,
-    ) -> io::Result<Vec<impl Future<Output = ()> + use<W>>> {
-        let mut tasks = Vec::with_capacity(self.sockets.len());
-        for (addr, socket) in self.sockets {
-            let listener = TcpListener::from_std(socket)?;
-            tasks.push(accept(
-                listener,
-                addr,
-                self.options,
-                links.clone(),
-                warn.clone(),
-            ));
-        }
-        Ok(tasks)
+    /// The same sockets once more: they listen until both are dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no more descriptors.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let sockets = self.sockets.iter();
+        let sockets = sockets.map(|(addr, socket)| Ok((*addr, socket.try_clone()?)));
+        Ok(Self {
+            sockets: sockets.collect::<io::Result<_>>()?,
+            options: self.options,
+        })
+    }
+
+    /// Accepts clients, until the values returned are dropped. Inside a `LocalRuntime` only.
+    pub(crate) fn accept(self, links: &Links) -> io::Result<Vec<Accepting>> {
+        let options = self.options;
+        let sockets = self.sockets.into_iter();
+        sockets
+            .map(|(_, socket)| Accepting::start(socket, Port::Client, options, links))
+            .collect()
     }
 }
 
@@ -111,7 +116,7 @@ impl Error for BindError {
     }
 }
 
-fn listen(
+pub(super) fn listen(
     addr: SocketAddr,
     options: ListenOptions,
 ) -> io::Result<(SocketAddr, std::net::TcpListener)> {
@@ -132,61 +137,112 @@ fn listen(
     Ok((listener.local_addr()?, listener))
 }
 
-/// Accepts for ever. Whatever fails concerns one connection, or passes once descriptors are free
-/// again.
-async fn accept(
-    listener: TcpListener,
-    addr: SocketAddr,
-    options: ListenOptions,
-    links: Links,
-    warn: impl Fn(String),
-) {
-    let mut back_off = BACK_OFF_MIN;
-    let mut warned: Option<Instant> = None;
-    let mut failures = 0_u64;
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer))
-                if options
-                    .sockets_max
-                    .is_some_and(|most| links.sockets() >= most) =>
-            {
-                drop(stream);
-                failures += 1;
-                if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-                    warned = Some(Instant::now());
-                    let open = links.sockets();
-                    warn(format!(
-                        "connection from {peer} closed: {open} are open, more would leave the data \
-                         too few file descriptors; raise the limit (ulimit -n)"
-                    ));
-                }
-            }
-            Ok((stream, peer)) => {
-                back_off = BACK_OFF_MIN;
-                // These fail only on a connection that is gone already; its task will notice.
-                let _ = prepare(&stream, options);
-                links.open(stream, peer);
-            }
-            Err(error) if concerns_one_connection(&error) => {}
-            Err(error) => {
-                failures += 1;
-                if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-                    warned = Some(Instant::now());
-                    warn(format!(
-                        "cannot accept on {addr}: {error} ({failures} failures so far)"
-                    ));
-                }
-                tokio::time::sleep(back_off).await;
-                back_off = (back_off * 2).min(BACK_OFF_MAX);
-            }
-        }
+/// A socket on which connections are accepted. Dropped, it does not listen any more, at once.
+#[derive(Debug)]
+pub(crate) struct Accepting {
+    socket: Rc<RefCell<Option<TcpListener>>>,
+    task: AbortHandle,
+}
+
+impl Accepting {
+    pub(super) fn start(
+        socket: std::net::TcpListener,
+        port: Port,
+        options: ListenOptions,
+        links: &Links,
+    ) -> io::Result<Self> {
+        let addr = socket.local_addr()?;
+        let socket = Rc::new(RefCell::new(Some(TcpListener::from_std(socket)?)));
+        let acceptor = Acceptor {
+            socket: Rc::clone(&socket),
+            addr,
+            port,
+            options,
+            links: links.clone(),
+        };
+        let task = spawn_local(acceptor.run()).abort_handle();
+        Ok(Self { socket, task })
     }
 }
 
-fn prepare(stream: &TcpStream, options: ListenOptions) -> io::Result<()> {
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        // The task goes later. Until then nobody could listen here again.
+        self.socket.take();
+        self.task.abort();
+    }
+}
+
+struct Acceptor {
+    socket: Rc<RefCell<Option<TcpListener>>>,
+    addr: SocketAddr,
+    port: Port,
+    options: ListenOptions,
+    links: Links,
+}
+
+impl Acceptor {
+    /// Accepts for ever. Whatever fails concerns one connection, or passes once descriptors are
+    /// free again (ZOOKEEPER-4203: a server whose acceptor ends is cut off unnoticed).
+    async fn run(self) {
+        let mut back_off = BACK_OFF_MIN;
+        loop {
+            match self.accept().await {
+                Ok((stream, peer)) if self.is_full() => {
+                    drop(stream);
+                    self.complain_of_full(peer);
+                }
+                Ok((stream, peer)) => {
+                    back_off = BACK_OFF_MIN;
+                    // These fail only on a connection that is gone already; its task will notice.
+                    let _ = prepare(&stream, self.options.keep_alive);
+                    self.links.open(stream, self.port, peer);
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    let addr = self.addr;
+                    self.links
+                        .complaints()
+                        .say(format!("cannot accept on {addr}: {error}"));
+                    tokio::time::sleep(back_off).await;
+                    back_off = (back_off * 2).min(BACK_OFF_MAX);
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        poll_fn(|cx| match &*self.socket.borrow() {
+            Some(socket) => Poll::Ready(ready!(socket.poll_accept(cx))),
+            // Aborted already.
+            None => Poll::Pending,
+        })
+        .await
+    }
+
+    fn is_full(&self) -> bool {
+        let most = self.options.sockets_max;
+        most.is_some_and(|most| self.links.sockets_of(self.port) >= most)
+    }
+
+    fn complain_of_full(&self, peer: SocketAddr) {
+        let most = self.options.sockets_max.unwrap_or(usize::MAX);
+        let of = match self.port {
+            Port::Client => "clients",
+            Port::Election | Port::Quorum => "peers",
+        };
+        let ip = peer.ip();
+        self.links.complaints().say(format!(
+            "connection from {ip} closed: {most} of {of} are open, more would leave the data too \
+             few file descriptors; raise the limit (ulimit -n)"
+        ));
+    }
+}
+
+/// What every connection gets.
+pub(super) fn prepare(stream: &TcpStream, keep_alive: bool) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    if options.keep_alive {
+    if keep_alive {
         SockRef::from(stream).set_keepalive(true)?;
     }
     Ok(())

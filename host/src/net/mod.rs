@@ -5,12 +5,19 @@
 //! buffer for all of them, no locks. It knows no frame, no session and no machine. Start reading at
 //! [`Links`].
 
+mod complaints;
+mod dial;
 mod gauges;
 mod link;
 mod links;
 mod listen;
+mod peers;
 mod queue;
+mod resolve;
 
 pub use gauges::Gauges;
 pub use links::Links;
+pub(crate) use listen::Accepting;
 pub use listen::{BindError, ListenOptions, Listeners};
+pub(crate) use peers::PeerPorts;
+pub use peers::{PeerBindError, PeerOptions};

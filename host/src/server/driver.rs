@@ -5,6 +5,7 @@
 //! at once, by one call per connection. It is *not* where durability is decided: that is the
 //! store's, behind [`Lanes`]. Start reading at [`Driver`].
 
+mod clock;
 mod facts;
 mod inbox;
 
@@ -12,24 +13,23 @@ use core::error::Error;
 use core::fmt;
 use core::future::poll_fn;
 use core::pin::{Pin, pin};
-use core::task::{Context, Poll};
+use core::task::Poll;
 use core::time::Duration;
 use std::io;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::Sleep;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::task::{spawn_local, yield_now};
 use zabra_core::Machine;
-use zabra_core::ids::{Instant, LinkId, Seq, UnixMillis};
-use zabra_core::machine::Now;
+use zabra_core::ids::{Instant, LinkId, Seq};
 use zabra_core::server::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp};
+use zabra_core::zab::MembershipOp;
 
-use crate::net::{Gauges, Links, Listeners};
+use crate::net::{Accepting, Gauges, Links, Listeners, PeerBindError, PeerOptions, PeerPorts};
 
+use clock::{Clock, Timer};
 use facts::Facts;
 pub use inbox::Inbox;
 use inbox::Request;
@@ -39,6 +39,9 @@ const STORE_MAX: Duration = Duration::from_secs(5);
 
 /// How long a stop then waits for the connections to take their last bytes.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// Names that are looked up at the same time; others wait for these.
+const LOOKUP_THREADS_MAX: usize = 32;
 
 /// The store's side of a driver: hands operations to the threads that perform them, and returns at
 /// once.
@@ -52,6 +55,9 @@ pub trait Lanes {
     fn snapshot(&mut self, ops: &mut Vec<SnapshotOp>);
 }
 
+/// What [`Driver::members`] is.
+pub type MembersHook = Box<dyn FnMut(MembershipOp) -> Result<(), Box<dyn Error + Send + Sync>>>;
+
 /// A server's machine with all that it needs.
 pub struct Driver<M, L, F, E> {
     /// The server.
@@ -60,8 +66,13 @@ pub struct Driver<M, L, F, E> {
     pub lanes: L,
     /// Where its clients connect.
     pub listeners: Listeners,
+    /// How connections between servers are had.
+    pub peers: PeerOptions,
     /// Where other threads leave inputs; clones of it.
     pub inbox: Inbox,
+    /// Makes a membership durable; what follows from it is sent after that. If it fails, the
+    /// server cannot go on: at the next start it would count votes as they once were.
+    pub members: MembersHook,
     /// Tells what only the host knows; called on a thread of its own.
     pub facts: F,
     /// Hears the machine's events, after the outputs of the same step.
@@ -73,12 +84,39 @@ pub struct Driver<M, L, F, E> {
     pub gauges: Arc<Gauges>,
 }
 
+/// How a driver ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The machine asked to be dropped and made anew from what is on disk, for this reason. Every
+    /// connection is closed.
+    Restart(String),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// What a driver runs in. It must be given up by
+/// [`shutdown_background`](LocalRuntime::shutdown_background): a lookup of a name cannot be
+/// cancelled, and must not be waited for.
+///
+/// # Errors
+///
+/// When the system refuses what it needs.
+pub fn runtime() -> Result<LocalRuntime, DriverError> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(LOOKUP_THREADS_MAX)
+        .build_local(LocalOptions::default())
+        .map_err(DriverError::Io)
+}
+
 /// Why a driver ended by itself.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DriverError {
     /// The system refused what the driver's thread needs.
     Io(io::Error),
+    /// Peers cannot reach this server.
+    Bind(PeerBindError),
     /// Something without which the server cannot go on, as [`Inbox::fail`] reported it.
     Lane(Box<dyn Error + Send + Sync>),
 }
@@ -90,43 +128,56 @@ where
     F: FnMut() -> HostFacts + Send + 'static,
     E: FnMut(Event) + 'static,
 {
-    /// Serves until `stop` is ready, on this thread and no other.
-    ///
-    /// Then it accepts and reads no more, waits for the store to finish what it was handed (at most
-    /// 5 s), sends the replies that follow from that and closes every connection (at most
-    /// another 5 s). A snapshot being written is not waited for. `stop` runs inside the
-    /// runtime, so signals may be awaited.
+    /// Serves in a runtime of its own; see [`Driver::serve`].
     ///
     /// # Errors
     ///
-    /// When the runtime cannot be had, or by [`Inbox::fail`].
+    /// As [`Driver::serve`], or when the runtime cannot be had.
     ///
     /// # Panics
     ///
-    /// When the machine panics. Nothing of that step has been performed.
-    pub fn run(self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .map_err(DriverError::Io)?;
-        runtime.block_on(self.serve(stop))
+    /// As [`Driver::serve`].
+    pub fn run(self, stop: impl Future<Output = ()>) -> Result<Ended, DriverError> {
+        let runtime = runtime()?;
+        let ended = runtime.block_on(self.serve(pin!(stop)));
+        runtime.shutdown_background();
+        ended
     }
 
-    async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
+    /// Serves until `stop` is ready or the machine wants a restart, on this thread and no other.
+    ///
+    /// To stop, it accepts and reads no more, waits for the store to finish what it was handed (at
+    /// most 5 s), sends the replies that follow from that and closes every connection (at most
+    /// another 5 s). A snapshot being written is not waited for.
+    ///
+    /// For a restart it hands to the store what the last step wanted, closes every connection at
+    /// once and drops the machine. The store is not waited for, and `stop` may go on with the next
+    /// driver in the same runtime.
+    ///
+    /// # Errors
+    ///
+    /// By [`Inbox::fail`], or when a port cannot be listened on.
+    ///
+    /// # Panics
+    ///
+    /// Outside a `LocalRuntime`, or when the machine panics. Nothing of that step has been
+    /// performed.
+    pub async fn serve(
+        self,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ended, DriverError> {
         let inbox = self.inbox.clone();
-        let links = Links::new(Arc::clone(&self.gauges));
         let warnings: Rc<dyn Fn(String)> = Rc::from(self.warnings);
-        let warn = Rc::clone(&warnings);
-        let warn = move |line| warn(line);
-        let accepting = self
-            .listeners
-            .into_tasks(&links, warn)
-            .map_err(DriverError::Io)?;
-        let accepting = accepting
-            .into_iter()
-            .map(|task| spawn_local(task).abort_handle());
+        let links = Links::new(Arc::clone(&self.gauges), Rc::clone(&warnings), self.peers);
+        let accepting = self.listeners.accept(&links).map_err(DriverError::Io)?;
+        let fail = inbox.clone();
+        let peers = PeerPorts::new(&links, Rc::new(move |error| fail.fail(error)));
         let stepper = Stepper {
-            accepting: accepting.collect(),
+            accepting,
+            peers,
+            members: self.members,
+            restart: None,
+            failure: None,
             machine: self.machine,
             lanes: self.lanes,
             facts: Facts::new(self.facts, inbox.clone()),
@@ -147,7 +198,6 @@ where
         // A task, and not this future: tasks run in the order of their wake-ups, so it comes after
         // all connections that were ready before it.
         let mut serving = spawn_local(stepper.run());
-        let mut stop = pin!(stop);
         let mut stopping = false;
         let ended = poll_fn(|cx| {
             if !stopping && stop.as_mut().poll(cx).is_ready() {
@@ -167,6 +217,7 @@ impl fmt::Display for DriverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "cannot start the network's thread: {error}"),
+            Self::Bind(error) => error.fmt(f),
             Self::Lane(failure) => write!(f, "the server cannot go on: {failure}"),
         }
     }
@@ -176,6 +227,7 @@ impl Error for DriverError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io(error) => Some(error),
+            Self::Bind(error) => Some(error),
             Self::Lane(failure) => Some(&**failure),
         }
     }
@@ -191,7 +243,13 @@ struct Stepper<M, L, F, E> {
     warnings: Rc<dyn Fn(String)>,
     gauges: Arc<Gauges>,
     links: Links,
-    accepting: Vec<AbortHandle>,
+    accepting: Vec<Accepting>,
+    peers: PeerPorts,
+    /// Why the machine wants to be made anew.
+    restart: Option<String>,
+    members: MembersHook,
+    /// Why nothing more may be performed.
+    failure: Option<Box<dyn Error + Send + Sync>>,
     clock: Clock,
     timer: Timer,
     stage: Stage,
@@ -234,23 +292,43 @@ where
     F: FnMut() -> HostFacts + Send + 'static,
     E: FnMut(Event),
 {
-    async fn run(mut self) -> Result<(), DriverError> {
+    async fn run(mut self) -> Result<Ended, DriverError> {
         // The machine's first timers are known only after a first step.
         self.step();
         loop {
+            if let Some(failure) = self.failure.take() {
+                return Err(failed(failure));
+            }
+            if let Some(reason) = self.restart.take() {
+                self.abandon().await;
+                return Ok(match self.stage {
+                    Stage::Serving => Ended::Restart(reason),
+                    Stage::Storing { .. } | Stage::Closing { .. } => Ended::Stopped,
+                });
+            }
+            self.links.report_ends();
+            if self.advance_stop() {
+                return Ok(Ended::Stopped);
+            }
             self.wait().await;
             match self.take_inputs() {
                 Request::Nothing => {}
                 Request::Stop => self.begin_stop(),
-                Request::Fail(failure) => return Err(DriverError::Lane(failure)),
+                Request::Fail(failure) => return Err(failed(failure)),
             }
             if !self.inputs.is_empty() || self.next.is_some_and(|at| at <= self.clock.instant()) {
                 self.step();
             }
-            self.links.report_ends();
-            if self.advance_stop() {
-                return Ok(());
-            }
+        }
+    }
+
+    /// Gives every socket back, at once.
+    async fn abandon(&mut self) {
+        self.accepting.clear();
+        self.peers.close();
+        self.links.abandon();
+        while self.links.sockets() > 0 {
+            yield_now().await;
         }
     }
 
@@ -332,7 +410,20 @@ where
                     batch.store.push((seq, op));
                 }
                 Output::Snapshot(op) => batch.snapshot.push(op),
-                Output::Listen(..) | Output::Restart(_) => {}
+                Output::Membership(op) => {
+                    if let Err(failure) = (self.members)(op) {
+                        self.failure = Some(failure);
+                        return;
+                    }
+                }
+                // A server that stops wants nobody else.
+                Output::Listen(port, endpoints) if self.stage == Stage::Serving => {
+                    self.peers.listen(port, endpoints);
+                }
+                Output::Listen(..) => {}
+                Output::Restart(reason) => {
+                    self.restart.get_or_insert(reason);
+                }
                 Output::AskFacts(link) => {
                     self.links.hold(link);
                     self.facts.ask(link);
@@ -358,7 +449,8 @@ where
     }
 
     fn begin_stop(&mut self) {
-        self.accepting.drain(..).for_each(|task| task.abort());
+        self.accepting.clear();
+        self.peers.close();
         self.links.quiesce();
         self.stage = Stage::Storing {
             until: self.clock.instant_in(STORE_MAX),
@@ -391,74 +483,10 @@ where
     }
 }
 
-/// The two clocks of a machine.
-struct Clock {
-    start: std::time::Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self {
-            start: std::time::Instant::now(),
-        }
-    }
-
-    fn now(&self) -> Now {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let wall = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
-        Now {
-            instant: self.instant(),
-            wall: UnixMillis(wall),
-        }
-    }
-
-    fn instant(&self) -> Instant {
-        Instant(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
-    }
-
-    fn instant_in(&self, delay: Duration) -> Instant {
-        self.instant()
-            .plus_ms(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
-/// Wakes at an instant or a little later, never before it and sometimes for nothing.
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    /// When `sleep` ends, if it has not yet.
-    armed: Option<Instant>,
-}
-
-impl Timer {
-    fn new() -> Self {
-        Self {
-            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            armed: None,
-        }
-    }
-
-    /// Sees to waking at `at`. Waking earlier is left as it is: deadlines that move back with every
-    /// request would else cost a change of the runtime's timers per step.
-    fn arm(&mut self, clock: &Clock, at: Option<Instant>) {
-        let Some(at) = at else { return };
-        if self.armed.is_some_and(|armed| armed <= at) {
-            return;
-        }
-        // A machine may say "never" by a far future that a clock cannot hold.
-        let Some(end) = clock.start.checked_add(Duration::from_micros(at.0)) else {
-            return;
-        };
-        self.sleep.as_mut().reset(end.into());
-        self.armed = Some(at);
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.armed.is_none() || self.sleep.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        self.armed = None;
-        Poll::Ready(())
+/// What [`Inbox::fail`] was told.
+fn failed(failure: Box<dyn Error + Send + Sync>) -> DriverError {
+    match failure.downcast() {
+        Ok(error) => DriverError::Bind(*error),
+        Err(failure) => DriverError::Lane(failure),
     }
 }

@@ -3,6 +3,7 @@
 //! Start reading at [`run`].
 
 pub mod driver;
+mod lives;
 mod run;
 
 pub use run::run;

@@ -4,7 +4,10 @@ use core::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use zabra_core::store::epochs::EpochsError;
+use zabra_core::store::lane::LaneError;
 use zabra_core::store::recovery::{Note, RecoverError};
+use zabra_core::store::truncate::TruncateError;
 
 /// The file system failed, or holds what must not be there.
 #[derive(Debug)]
@@ -37,6 +40,28 @@ impl Error {
         Self {
             path: path.to_owned(),
             reason: Reason::Refused(reason.into()),
+        }
+    }
+
+    /// What the log's lane could not do in this directory.
+    pub(super) fn of_lane(logs: &Path, error: LaneError<Self>) -> Self {
+        match error {
+            LaneError::Disk(error) | LaneError::Truncate(TruncateError::Disk(error)) => error,
+            LaneError::Truncate(TruncateError::Log { file, error }) => {
+                Self::refused(Path::new(&file), format!("{error}; {}", error.advice()))
+            }
+            other @ (LaneError::Truncate(_) | _) => Self::refused(logs, other.to_string()),
+        }
+    }
+
+    /// Why the epochs in this directory are not known.
+    pub(super) fn of_epochs(snapshots: &Path, error: EpochsError<Self>) -> Self {
+        match error {
+            EpochsError::Disk(error) => error,
+            EpochsError::Unreadable { file, error } => {
+                Self::refused(Path::new(&file), error.to_string())
+            }
+            other => Self::refused(snapshots, other.to_string()),
         }
     }
 

@@ -10,13 +10,14 @@ use core::time::Duration;
 use std::io;
 use std::panic::catch_unwind;
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use zabra_core::ids::{Seq, Zxid};
 use zabra_core::server::io::{Input, SnapshotOp, StoreOp, Summary};
-use zabra_core::store::log::{LogOptions, LogStore};
+use zabra_core::store::lane::LogLane;
+use zabra_core::store::log::LogOptions;
 use zabra_core::store::names::Compression;
 use zabra_core::store::purge::{Plan, purge};
 use zabra_core::store::snapshot::SnapshotStore;
@@ -59,11 +60,19 @@ pub enum Report {
     Purged(Plan),
 }
 
+/// What the snapshots' lane is given.
+#[derive(Debug)]
+enum SnapshotWork {
+    Ops(Vec<SnapshotOp>),
+    /// History is about to be taken back: give up what is unfinished, then answer.
+    Fence(SyncSender<()>),
+}
+
 /// The two threads. Dropped, they finish what they were given, unattended.
 #[derive(Debug)]
 pub struct Lanes {
     log: Sender<Vec<(Seq, StoreOp)>>,
-    snapshots: Sender<Vec<SnapshotOp>>,
+    snapshots: Sender<SnapshotWork>,
     threads: [JoinHandle<()>; 2],
     fsync_ms: Arc<Mutex<Summary>>,
 }
@@ -103,13 +112,14 @@ impl Lanes {
         };
         let (log, log_ops) = mpsc::channel();
         let (snapshots, snapshot_ops) = mpsc::channel();
-        let store = LogStore::new(logs, options.log, last);
+        let log_path = path.clone();
+        let lane = LogLane::new(logs, directories.snapshots(), options.log, last);
+        let fence = snapshots.clone();
         let spawn = |name: &str, lane: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name.to_owned()).spawn(lane);
             thread.map_err(|source| Error::new(&path, "start a thread", source))
         };
-        let log_path = path.clone();
-        let log_lane = Box::new(move || run_log(store, &log_ops, &log_path, report));
+        let log_lane = Box::new(move || run_log(lane, &log_ops, &fence, &log_path, report));
         let threads = [
             spawn("zabra-log", log_lane)?,
             spawn(
@@ -133,7 +143,7 @@ impl Lanes {
 
     /// Gives the snapshots' lane its next operations, draining `ops`.
     pub fn snapshot(&self, ops: &mut Vec<SnapshotOp>) {
-        let _ = self.snapshots.send(core::mem::take(ops));
+        let _ = self.snapshots.send(SnapshotWork::Ops(core::mem::take(ops)));
     }
 
     /// Tells, on any thread, how long the log's syncs took so far, in milliseconds.
@@ -160,12 +170,13 @@ impl Lanes {
 
 /// Writes the log until there will be no more operations; every end but that is reported.
 fn run_log(
-    store: LogStore<FsDisk>,
+    lane: LogLane<FsDisk>,
     ops: &Receiver<Vec<(Seq, StoreOp)>>,
+    snapshots: &Sender<SnapshotWork>,
     path: &Path,
     mut report: impl FnMut(Report),
 ) {
-    let run = AssertUnwindSafe(|| write_log(store, ops, &mut report));
+    let run = AssertUnwindSafe(|| write_log(lane, ops, snapshots, path, &mut report));
     let ended = catch_unwind(run).unwrap_or_else(|_| {
         let source = io::Error::other("the thread panicked, see its message on standard error");
         Err(Error::new(path, "write the log", source))
@@ -176,8 +187,10 @@ fn run_log(
 }
 
 fn write_log(
-    mut store: LogStore<FsDisk>,
+    mut lane: LogLane<FsDisk>,
     ops: &Receiver<Vec<(Seq, StoreOp)>>,
+    snapshots: &Sender<SnapshotWork>,
+    path: &Path,
     report: &mut impl FnMut(Report),
 ) -> Result<(), Error> {
     while let Ok(mut waiting) = ops.recv() {
@@ -186,21 +199,33 @@ fn write_log(
         {
             waiting.extend(more);
         }
-        let Some((upto, _)) = waiting.last() else {
-            continue;
-        };
-        let upto = *upto;
-        for (_, op) in waiting {
-            match op {
-                StoreOp::Append { zxid, txn } => store.append(zxid, &txn)?,
-                StoreOp::Roll => store.roll()?,
-                StoreOp::Epochs { .. } | StoreOp::Truncate { .. } | StoreOp::Reset { .. } => {}
-            }
+        if waiting.iter().any(|(_, op)| takes_back(op)) {
+            finish_snapshots(snapshots);
         }
-        store.sync()?;
-        report(Report::Input(Input::Stored { upto }));
+        let performed = lane.perform(waiting);
+        let upto = performed.map_err(|error| Error::of_lane(path, error))?;
+        if let Some(upto) = upto {
+            report(Report::Input(Input::Stored { upto }));
+        }
     }
-    store.close()
+    lane.close()
+}
+
+const fn takes_back(op: &StoreOp) -> bool {
+    match op {
+        StoreOp::Reset { .. } | StoreOp::Truncate { .. } => true,
+        StoreOp::Append { .. } | StoreOp::Epochs { .. } | StoreOp::Roll => false,
+    }
+}
+
+/// Waits until no snapshot is being written: one of what is to be taken back must not appear
+/// after the others were removed.
+fn finish_snapshots(snapshots: &Sender<SnapshotWork>) {
+    let (done, is_done) = mpsc::sync_channel(1);
+    if snapshots.send(SnapshotWork::Fence(done)).is_ok() {
+        // A lane that is gone writes none.
+        let _ = is_done.recv();
+    }
 }
 
 struct SnapshotLane<F> {
@@ -214,19 +239,33 @@ struct SnapshotLane<F> {
 }
 
 impl<F: FnMut(Report)> SnapshotLane<F> {
-    fn run(mut self, ops: &Receiver<Vec<SnapshotOp>>) {
+    fn run(mut self, work: &Receiver<SnapshotWork>) {
         // Files are needed no more only because there is another snapshot: no timer is wanted.
         self.purge();
-        while let Ok(ops) = ops.recv() {
-            for op in ops {
-                match op {
-                    SnapshotOp::Begin { zxid } => self.begin(zxid),
-                    SnapshotOp::Chunk(bytes) => self.chunk(&bytes),
-                    SnapshotOp::End => self.end(),
-                    SnapshotOp::Abandon => self.current = None,
+        while let Ok(work) = work.recv() {
+            match work {
+                SnapshotWork::Ops(ops) => ops.into_iter().for_each(|op| self.perform(op)),
+                SnapshotWork::Fence(done) => {
+                    self.abandon();
+                    // Who waits may have panicked.
+                    let _ = done.send(());
                 }
             }
         }
+        self.store.abandon();
+    }
+
+    fn perform(&mut self, op: SnapshotOp) {
+        match op {
+            SnapshotOp::Begin { zxid } => self.begin(zxid),
+            SnapshotOp::Chunk(bytes) => self.chunk(&bytes),
+            SnapshotOp::End => self.end(),
+            SnapshotOp::Abandon => self.abandon(),
+        }
+    }
+
+    fn abandon(&mut self) {
+        self.current = None;
         self.store.abandon();
     }
 
@@ -286,8 +325,7 @@ impl<F: FnMut(Report)> SnapshotLane<F> {
     }
 
     fn failed(&mut self, zxid: Zxid, error: Error) {
-        self.current = None;
-        self.store.abandon();
+        self.abandon();
         (self.report)(Report::SnapshotTrouble(error));
         (self.report)(Report::Input(Input::SnapshotFailed { zxid }));
     }

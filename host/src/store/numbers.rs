@@ -1,49 +1,27 @@
 //! The small files that hold one number: `myid`, `acceptedEpoch`, `currentEpoch`.
 //!
-//! Source: ZooKeeper `QuorumPeer`, `AtomicFileOutputStream` (which does not sync the directory).
+//! Source: ZooKeeper `QuorumPeer`.
 
 use std::io;
 use std::path::Path;
 
-use zabra_core::store::disk::Disk;
+use zabra_core::ids::Zxid;
+use zabra_core::store::disk::replace;
+use zabra_core::store::epochs::{self, Epochs};
 
 use super::{Directories, Error, FsDisk};
 
-const ACCEPTED_EPOCH: &str = "acceptedEpoch";
-const CURRENT_EPOCH: &str = "currentEpoch";
 const MYID: &str = "myid";
 
 impl Directories {
-    /// The epoch this server has promised to follow; `None` if it never took part in an ensemble.
+    /// What this server of an ensemble has promised, if `last` is the last transaction that
+    /// recovery found; what is missing or behind is written. Standalone servers do not ask.
     ///
     /// # Errors
-    /// The file cannot be read, or holds no number.
-    pub fn accepted_epoch(&self) -> Result<Option<i64>, Error> {
-        read(self.snapshots().path(), ACCEPTED_EPOCH)
-    }
-
-    /// Makes the promise durable.
-    ///
-    /// # Errors
-    /// It could not be done; the promise must not be given.
-    pub fn set_accepted_epoch(&self, epoch: i64) -> Result<(), Error> {
-        write(&mut self.snapshots(), ACCEPTED_EPOCH, epoch)
-    }
-
-    /// The epoch this server is in; `None` if it never took part in an ensemble.
-    ///
-    /// # Errors
-    /// The file cannot be read, or holds no number.
-    pub fn current_epoch(&self) -> Result<Option<i64>, Error> {
-        read(self.snapshots().path(), CURRENT_EPOCH)
-    }
-
-    /// Makes the epoch durable.
-    ///
-    /// # Errors
-    /// It could not be done; the epoch must not be acknowledged.
-    pub fn set_current_epoch(&self, epoch: i64) -> Result<(), Error> {
-        write(&mut self.snapshots(), CURRENT_EPOCH, epoch)
+    /// A file cannot be read, holds no epoch, or could not be written.
+    pub fn epochs(&self, last: Zxid) -> Result<Epochs, Error> {
+        let mut disk = self.snapshots();
+        epochs::open(&mut disk, last).map_err(|error| Error::of_epochs(disk.path(), error))
     }
 
     /// This server's number in its ensemble, if it has one.
@@ -59,7 +37,8 @@ impl Directories {
     /// # Errors
     /// It could not be done.
     pub fn set_myid(&self, id: i64) -> Result<(), Error> {
-        write(&mut FsDisk::unlocked(self.data_dir().to_owned()), MYID, id)
+        let mut disk = FsDisk::unlocked(self.data_dir().to_owned());
+        replace(&mut disk, MYID, id.to_string().as_bytes())
     }
 }
 
@@ -82,14 +61,4 @@ fn read(directory: &Path, name: &str) -> Result<Option<i64>, Error> {
             ),
         )),
     }
-}
-
-fn write(disk: &mut FsDisk, name: &str, number: i64) -> Result<(), Error> {
-    let temporary = format!("{name}.tmp");
-    let mut file = disk.create(&temporary)?;
-    disk.write(&mut file, 0, number.to_string().as_bytes())?;
-    disk.sync(&mut file)?;
-    drop(file);
-    disk.rename(&temporary, name)?;
-    disk.sync_directory()
 }

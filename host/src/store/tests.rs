@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use bytes::Bytes;
-use zabra_core::ids::{Seq, Zxid};
+use zabra_core::ids::{Epoch, Seq, Zxid};
 use zabra_core::server::io::{Input, SnapshotOp, StoreOp};
 use zabra_core::store::Restore;
 use zabra_core::store::disk::Disk;
+use zabra_core::store::epochs::Epochs;
 use zabra_core::store::log::LogOptions;
 use zabra_core::store::names::Compression;
 use zabra_core::store::recovery::{RecoverError, Recovered, recover};
@@ -43,12 +44,17 @@ impl Temporary {
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = self.open().snapshots().list().unwrap();
-        let names = entries.into_iter().map(|entry| entry.name);
-        let mut names: Vec<String> = names.filter(|name| name != "zabra.lock").collect();
-        names.sort();
-        names
+        names(&self.open())
     }
+}
+
+/// What is in a directory, but for the lock.
+fn names(directories: &Directories) -> Vec<String> {
+    let entries = directories.snapshots().list().unwrap();
+    let names = entries.into_iter().map(|entry| entry.name);
+    let mut names: Vec<String> = names.filter(|name| name != "zabra.lock").collect();
+    names.sort();
+    names
 }
 
 impl Drop for Temporary {
@@ -452,13 +458,20 @@ fn misplaced_files_are_refused() {
 fn numbers_are_zookeepers_files() {
     let temporary = Temporary::new();
     let directories = temporary.open();
-    assert_eq!(directories.accepted_epoch().unwrap(), None);
-    directories.set_accepted_epoch(12).unwrap();
-    directories.set_current_epoch(11).unwrap();
+    let epochs = |accepted, current| Epochs {
+        accepted: Epoch(accepted),
+        current: Epoch(current),
+    };
+    assert_eq!(directories.epochs(Zxid(3 << 32)).unwrap(), epochs(3, 3));
     let path = directories.snapshots().path().to_owned();
-    assert_eq!(fs::read(path.join("acceptedEpoch")).unwrap(), b"12");
-    assert_eq!(directories.accepted_epoch().unwrap(), Some(12));
-    assert_eq!(directories.current_epoch().unwrap(), Some(11));
+    assert_eq!(fs::read(path.join("acceptedEpoch")).unwrap(), b"3");
+    fs::write(path.join("acceptedEpoch"), "12").unwrap();
+    assert_eq!(directories.epochs(Zxid(3 << 32)).unwrap(), epochs(12, 3));
+    fs::write(path.join("currentEpoch"), "twelve").unwrap();
+    let error = directories.epochs(Zxid(3 << 32)).unwrap_err();
+    assert_eq!(error.path(), path.join("currentEpoch"));
+    let message = error.to_string();
+    assert!(message.contains("found \"twelve\"; restore"), "{message}");
 
     fs::write(temporary.0.join("myid"), "3\n").unwrap();
     assert_eq!(directories.myid().unwrap(), Some(3));
@@ -470,6 +483,145 @@ fn numbers_are_zookeepers_files() {
         message.contains("expected a decimal number, found \"three\""),
         "{message}"
     );
+}
+
+/// Waits until this operation is reported durable.
+fn wait_stored(reports: &mpsc::Receiver<Report>, seq: u64) {
+    loop {
+        match reports.recv().unwrap() {
+            Report::Input(Input::Stored { upto }) if upto == Seq(seq) => return,
+            Report::Input(_) => {}
+            other => panic!("expected Stored, found {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_was_never_committed_is_taken_back() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let (lanes, reports) = lanes(&directories, 0, LaneOptions::default());
+    write_snapshot(&lanes, 0);
+    for (seq, zxid) in (1..).zip(1..=5) {
+        store(&lanes, seq, append(zxid));
+    }
+    store(&lanes, 6, StoreOp::Roll);
+    store(&lanes, 7, append(6));
+    write_snapshot(&lanes, 6);
+    store(&lanes, 8, StoreOp::Truncate { to: Zxid(3) });
+    let epochs = StoreOp::Epochs {
+        accepted: Some(Epoch(1)),
+        current: Some(Epoch(1)),
+    };
+    store(&lanes, 9, epochs);
+    wait_stored(&reports, 9);
+    let expected = ["acceptedEpoch", "currentEpoch", "log.1", "snapshot.0"];
+    assert_eq!(names(&directories), expected);
+    store(&lanes, 10, append((1 << 32) + 1));
+    lanes.close();
+    let (found, restored) = recovered(&directories);
+    assert_eq!(found.last, Zxid((1 << 32) + 1));
+    let zxids = [1, 2, 3, (1 << 32) + 1].map(txn);
+    assert!(restored.txns.into_iter().map(Bytes::from).eq(zxids));
+    assert_eq!(
+        directories.epochs(found.last).unwrap().accepted,
+        Epoch(1),
+        "what the lane wrote is read"
+    );
+}
+
+#[test]
+fn a_leaders_snapshot_replaces_all_history() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let (lanes, reports) = lanes(&directories, 0, LaneOptions::default());
+    write_snapshot(&lanes, 0);
+    for (seq, zxid) in (1..).zip(1..=5) {
+        store(&lanes, seq, append(zxid));
+    }
+    write_snapshot(&lanes, 1 << 32);
+    let stored = Input::SnapshotStored {
+        zxid: Zxid(1 << 32),
+    };
+    while !matches!(reports.recv().unwrap(), Report::Input(input) if input == stored) {}
+    store(&lanes, 6, StoreOp::Reset { to: Zxid(1 << 32) });
+    store(&lanes, 7, append((1 << 32) + 1));
+    lanes.close();
+    let expected = ["log.100000001", "snapshot.100000000"];
+    assert_eq!(names(&directories), expected);
+    assert_eq!(recovered(&directories).0.last, Zxid((1 << 32) + 1));
+}
+
+#[test]
+fn a_cut_that_cannot_be_made_ends_the_lane_with_what_to_do() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let (lanes, reports) = lanes(&directories, 7, LaneOptions::default());
+    write_snapshot(&lanes, 7);
+    store(&lanes, 1, append(8));
+    wait_stored(&reports, 1);
+    store(&lanes, 2, StoreOp::Truncate { to: Zxid(5) });
+    let error = loop {
+        match reports.recv().unwrap() {
+            Report::LogFailed(error) => break error,
+            Report::Input(Input::Stored { upto }) => panic!("{upto:?} was not done"),
+            _ => {}
+        }
+    };
+    lanes.close();
+    let message = error.to_string();
+    assert!(
+        message.contains("expected transaction 0x5 in the log, found"),
+        "{message}"
+    );
+    assert!(message.contains("leave acceptedEpoch"), "{message}");
+    assert_eq!(names(&directories), ["log.8", "snapshot.7"]);
+}
+
+#[test]
+fn a_snapshot_that_is_abandoned_leaves_nothing_and_reports_nothing() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let (lanes, reports) = lanes(&directories, 0, LaneOptions::default());
+    let chunk = || SnapshotOp::Chunk(Bytes::from(snapshot()));
+    let begin = |zxid| SnapshotOp::Begin { zxid: Zxid(zxid) };
+    let abandoned = [
+        SnapshotOp::Abandon,
+        begin(5),
+        chunk(),
+        SnapshotOp::Abandon,
+        chunk(),
+        SnapshotOp::End,
+        SnapshotOp::Abandon,
+    ];
+    lanes.snapshot(&mut abandoned.to_vec());
+    write_snapshot(&lanes, 6);
+    lanes.close();
+    assert_eq!(names(&directories), ["snapshot.6"]);
+    let stored = |report: &Report| matches!(report, Report::Input(Input::SnapshotStored { .. }));
+    let failed = |report: &Report| matches!(report, Report::Input(Input::SnapshotFailed { .. }));
+    let reports: Vec<Report> = reports.iter().collect();
+    assert_eq!(reports.iter().filter(|report| stored(report)).count(), 1);
+    assert_eq!(reports.iter().filter(|report| failed(report)).count(), 0);
+}
+
+#[test]
+fn a_snapshot_of_what_is_taken_back_never_appears() {
+    let temporary = Temporary::new();
+    let directories = temporary.open();
+    let (lanes, reports) = lanes(&directories, 0, LaneOptions::default());
+    write_snapshot(&lanes, 0);
+    for (seq, zxid) in (1..).zip(1..=5) {
+        store(&lanes, seq, append(zxid));
+    }
+    wait_stored(&reports, 5);
+    let chunk = SnapshotOp::Chunk(Bytes::from(snapshot()));
+    lanes.snapshot(&mut vec![SnapshotOp::Begin { zxid: Zxid(5) }, chunk]);
+    store(&lanes, 6, StoreOp::Truncate { to: Zxid(3) });
+    wait_stored(&reports, 6);
+    lanes.snapshot(&mut vec![SnapshotOp::End]);
+    lanes.close();
+    assert_eq!(names(&directories), ["log.1", "snapshot.0"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! A frame is a length (`u32`, big-endian) and that many bytes, of which the first says what to do.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
@@ -10,9 +11,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use bytes::{Buf, Bytes, BytesMut};
 use zabra_core::Machine;
 use zabra_core::ids::{Instant, LinkId, Seq, Zxid};
-use zabra_core::link::{LinkInput, LinkOutput};
+use zabra_core::link::{Endpoint, LinkInput, LinkOutput, Port};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event, Input, Output, StoreOp};
+use zabra_core::zab::MembershipOp;
+use zabra_core::zab::membership::Membership;
 
 /// Answers with the frame itself.
 pub(crate) const ECHO: u8 = b'e';
@@ -34,6 +37,19 @@ pub(crate) const FACTS: u8 = b'a';
 pub(crate) const EVENT: u8 = b'v';
 /// Holds the step up until the test says so.
 pub(crate) const BLOCK: u8 = b'b';
+/// Connects: the port (`e` or `q`), milliseconds (`u32`) and `host:port|host:port…`; sends an
+/// [`ECHO`] frame of `early` at once.
+pub(crate) const DIAL: u8 = b'd';
+/// As `DIAL`, and closes in the same step.
+pub(crate) const DIAL_AND_CLOSE: u8 = b'D';
+/// Sends what follows on the last link dialled.
+pub(crate) const TELL: u8 = b'>';
+/// Listens: the port (`e` or `q`) and `host:port|host:port…`.
+pub(crate) const LISTEN: u8 = b'l';
+/// Has a membership written whose version is the next `u32`, and sends the frame back after that.
+pub(crate) const MEMBERS: u8 = b'm';
+/// Wants a restart, for the reason that follows.
+pub(crate) const RESTART: u8 = b'r';
 /// Panics.
 pub(crate) const PANIC: u8 = b'!';
 
@@ -54,6 +70,17 @@ pub(crate) struct Seen {
     pub(crate) stray: usize,
     /// CPU time of the driver's thread, and bytes received, at each pause and each resume.
     pub(crate) pauses: Vec<(Duration, usize)>,
+    /// Links of peers that were accepted, by their ports.
+    pub(crate) accepted: Vec<Port>,
+    /// Links that were asked for, in this order.
+    pub(crate) dialled: Vec<Dialled>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dialled {
+    pub(crate) opened: Option<(Port, SocketAddr)>,
+    pub(crate) received: Vec<u8>,
+    pub(crate) closed: bool,
 }
 
 /// What the machine has seen, for the test to wait on.
@@ -116,8 +143,15 @@ impl Echo {
     }
 
     fn link(&mut self, id: LinkId, input: LinkInput, now: Now, out: &mut Vec<Output>) {
-        if let LinkInput::Opened { .. } = input {
-            self.watch.seen.lock().unwrap().opened += 1;
+        if id >= LinkId::DIALLED {
+            return self.dialled(id, input);
+        }
+        if let LinkInput::Opened { port, .. } = input {
+            let mut seen = self.watch.seen.lock().unwrap();
+            seen.opened += 1;
+            if port != Port::Client {
+                seen.accepted.push(port);
+            }
             self.links.insert(id, Link::default());
             return;
         }
@@ -147,6 +181,39 @@ impl Echo {
                 self.links.remove(&id);
             }
         }
+    }
+
+    fn dialled(&self, id: LinkId, input: LinkInput) {
+        let mut seen = self.watch.seen.lock().unwrap();
+        let index = usize::try_from(id.0 - LinkId::DIALLED.0).unwrap();
+        let Some(dialled) = seen.dialled.get_mut(index) else {
+            panic!("{id:?} was never asked for: {input:?}");
+        };
+        assert!(!dialled.closed, "after the end of {id:?}: {input:?}");
+        match input {
+            LinkInput::Opened { port, peer } => {
+                assert_eq!(dialled.opened, None);
+                dialled.opened = Some((port, peer));
+            }
+            LinkInput::Received(bytes) => dialled.received.extend_from_slice(&bytes),
+            LinkInput::Flushed(_) => assert!(dialled.opened.is_some()),
+            LinkInput::Closed => dialled.closed = true,
+        }
+    }
+
+    fn dial(&self, frame: &[u8], out: &mut Vec<Output>) -> LinkId {
+        let mut seen = self.watch.seen.lock().unwrap();
+        let id = LinkId(LinkId::DIALLED.0 + seen.dialled.len() as u64);
+        seen.dialled.push(Dialled::default());
+        let dial = LinkOutput::Dial {
+            port: port(frame[1]),
+            to: endpoints(&frame[6..]),
+            timeout_ms: u32::from_be_bytes(frame[2..6].try_into().unwrap()),
+        };
+        out.push(Output::Link(id, dial));
+        let early = Bytes::from_static(b"\0\0\0\x06eearly");
+        out.push(Output::Link(id, LinkOutput::Send(early)));
+        id
     }
 
     fn frame(&mut self, id: LinkId) -> Option<Bytes> {
@@ -199,6 +266,31 @@ impl Echo {
             BLOCK => {
                 self.watch.changed.notify_all();
                 self.unblock.recv_timeout(Duration::from_secs(20)).unwrap();
+            }
+            DIAL => {
+                self.dial(&frame, out);
+            }
+            DIAL_AND_CLOSE => {
+                let id = self.dial(&frame, out);
+                out.push(Output::Link(id, LinkOutput::Close));
+            }
+            TELL => {
+                let last = self.watch.seen.lock().unwrap().dialled.len() as u64 - 1;
+                let id = LinkId(LinkId::DIALLED.0 + last);
+                out.push(Output::Link(id, LinkOutput::Send(frame.slice(1..))));
+            }
+            LISTEN => out.push(Output::Listen(port(frame[1]), endpoints(&frame[2..]))),
+            MEMBERS => {
+                self.reply(id, &frame, out);
+                let membership = Membership {
+                    version: number as i64,
+                    ..Membership::default()
+                };
+                out.push(Output::Membership(MembershipOp::Active(membership)));
+            }
+            RESTART => {
+                let reason = String::from_utf8(frame[1..].to_vec()).unwrap();
+                out.push(Output::Restart(reason));
             }
             PANIC => panic!("as the frame wants"),
             other => panic!("no such frame: {other}"),
@@ -291,6 +383,28 @@ impl Machine for Echo {
         self.watch.changed.notify_all();
         self.timers.iter().map(|(at, ..)| *at).min()
     }
+}
+
+fn port(byte: u8) -> Port {
+    match byte {
+        b'e' => Port::Election,
+        b'q' => Port::Quorum,
+        other => panic!("no such port: {other}"),
+    }
+}
+
+fn endpoints(text: &[u8]) -> Vec<Endpoint> {
+    let text = core::str::from_utf8(text).unwrap();
+    let parts = text.split('|').filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (host, port) = part.rsplit_once(':').unwrap();
+            Endpoint {
+                host: host.trim_matches(['[', ']']).to_owned(),
+                port: port.parse().unwrap(),
+            }
+        })
+        .collect()
 }
 
 /// CPU time of the thread that calls, zero where the system does not say.

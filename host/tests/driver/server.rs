@@ -1,5 +1,6 @@
 //! A driver on a thread of its own, and a client's socket.
 
+use core::error::Error;
 use core::future::pending;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +13,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
-use zabra::net::{Gauges, ListenOptions, Listeners};
-use zabra::server::driver::{Driver, DriverError, Inbox, Lanes};
+use zabra::net::{Gauges, ListenOptions, Listeners, PeerOptions};
+use zabra::server::driver::{Driver, DriverError, Ended, Inbox, Lanes};
 use zabra_core::ids::Seq;
 use zabra_core::server::{Event, HostFacts, Input, SnapshotOp, StoreOp};
+use zabra_core::zab::MembershipOp;
 
 use super::echo::{Echo, Watch};
 
@@ -44,6 +46,23 @@ fn disk(handovers: &Receiver<Seq>, permits: &Receiver<()>, inbox: &Inbox) {
     }
 }
 
+/// Where memberships are written, while there is room.
+#[derive(Default)]
+pub(crate) struct Members {
+    pub(crate) written: Vec<MembershipOp>,
+    pub(crate) full: bool,
+}
+
+impl Members {
+    fn member(&mut self, op: MembershipOp) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if self.full {
+            return Err("no room for zoo.cfg.dynamic".into());
+        }
+        self.written.push(op);
+        Ok(())
+    }
+}
+
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     pub(crate) watch: Arc<Watch>,
@@ -56,8 +75,9 @@ pub(crate) struct Server {
     pub(crate) handovers: Arc<AtomicUsize>,
     pub(crate) events: Receiver<Event>,
     pub(crate) warnings: Arc<Mutex<Vec<String>>>,
+    pub(crate) members: Arc<Mutex<Members>>,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<Result<(), DriverError>>>,
+    thread: Option<JoinHandle<Result<Ended, DriverError>>>,
 }
 
 impl Server {
@@ -69,8 +89,20 @@ impl Server {
     }
 
     pub(crate) fn start_with(facts: impl FnMut() -> HostFacts + Send + 'static) -> Self {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listeners = Listeners::bind(&[any], ListenOptions::default()).unwrap();
+        let listeners = bind(ListenOptions::default());
+        Self::start_on(listeners, PeerOptions::default(), facts)
+    }
+
+    /// With clients' sockets that listen already.
+    pub(crate) fn start_peer(listeners: Listeners, peers: PeerOptions) -> Self {
+        Self::start_on(listeners, peers, HostFacts::default)
+    }
+
+    fn start_on(
+        listeners: Listeners,
+        peers: PeerOptions,
+        facts: impl FnMut() -> HostFacts + Send + 'static,
+    ) -> Self {
         let addr = listeners.local_addrs()[0];
         let (unblock, blocked) = channel();
         let (permit, permits) = channel();
@@ -90,10 +122,12 @@ impl Server {
             handovers: Arc::default(),
             events: heard,
             warnings: Arc::default(),
+            members: Arc::default(),
             stop: Some(stop),
             thread: None,
         };
         let warnings = Arc::clone(&server.warnings);
+        let members = Arc::clone(&server.members);
         let (watch, gauges) = (Arc::clone(&server.watch), Arc::clone(&server.gauges));
         let lanes = Disk {
             handovers,
@@ -104,7 +138,9 @@ impl Server {
                 machine: Echo::new(watch, blocked),
                 lanes,
                 listeners,
+                peers,
                 inbox,
+                members: Box::new(move |op| members.lock().unwrap().member(op)),
                 facts,
                 events: move |event| events.send(event).unwrap(),
                 warnings: Box::new(move |line| warnings.lock().unwrap().push(line)),
@@ -133,7 +169,7 @@ impl Server {
     }
 
     /// What the driver's thread ended with; a panic if it panicked.
-    pub(crate) fn end(&mut self) -> Result<(), DriverError> {
+    pub(crate) fn end(&mut self) -> Result<Ended, DriverError> {
         let thread = self.thread.take().expect("ended once");
         thread.join().expect("the driver does not panic")
     }
@@ -154,6 +190,12 @@ impl Server {
         }
         assert_eq!(self.gauges.links(), 0);
     }
+}
+
+/// Listens on a free port.
+pub(crate) fn bind(options: ListenOptions) -> Listeners {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    Listeners::bind(&[any], options).unwrap()
 }
 
 pub(crate) struct Client {

@@ -111,13 +111,11 @@ impl Bench {
                     Output::AskFacts(link) => {
                         inputs.push(Input::Facts(*link, self.facts.clone()));
                     }
-                    Output::Snapshot(SnapshotOp::Begin { .. })
-                    | Output::Event(_)
-                    | Output::Link(..)
-                    | Output::Listen(..)
+                    Output::Snapshot(_) | Output::Event(_) | Output::Link(..) => {}
+                    Output::Listen(..)
+                    | Output::Membership(_)
                     | Output::Restart(_)
-                    | Output::Snapshot(SnapshotOp::Abandon)
-                    | Output::Store(..) => {}
+                    | Output::Store(..) => unreachable!("{output:?} is for ensembles"),
                 }
             }
             self.outputs.extend(outputs);
@@ -166,6 +164,7 @@ impl Bench {
                 | Output::Event(_)
                 | Output::Link(..)
                 | Output::Listen(..)
+                | Output::Membership(_)
                 | Output::Restart(_)
                 | Output::Snapshot(_)
                 | Output::Store(..) => {}

@@ -19,7 +19,7 @@ const REPEATED_TXNS_MAX: usize = 1 << 16;
 
 /// The transactions read so far, and what may come next.
 #[derive(Debug)]
-pub(super) struct Replay {
+pub(in crate::store) struct Replay {
     snapshot: Option<Zxid>,
     /// The last one replayed, or what was there before the first.
     last: Zxid,
@@ -52,7 +52,7 @@ struct Interrupted {
 }
 
 impl Replay {
-    pub(super) fn new(snapshot: Option<Zxid>) -> Self {
+    pub(in crate::store) fn new(snapshot: Option<Zxid>) -> Self {
         Self {
             snapshot,
             last: snapshot.unwrap_or(Zxid::ZERO),
@@ -65,7 +65,7 @@ impl Replay {
         }
     }
 
-    pub(super) const fn last(&self) -> Zxid {
+    pub(in crate::store) const fn last(&self) -> Zxid {
         self.last
     }
 
@@ -86,7 +86,7 @@ impl Replay {
         self.seen > Zxid::ZERO && self.seen < snapshot
     }
 
-    pub(super) fn begin_file(&mut self, named_first: Zxid, location: &str) {
+    pub(in crate::store) fn begin_file(&mut self, named_first: Zxid, location: &str) {
         self.file = File {
             location: location.to_owned(),
             named_first,
@@ -94,7 +94,7 @@ impl Replay {
         };
     }
 
-    pub(super) fn end_file(&mut self, end: &End) {
+    pub(in crate::store) fn end_file(&mut self, end: &End) {
         let torn_at = match end {
             End::Clean { .. } | End::Damaged(_) => return,
             End::NoHeader => None,
@@ -108,7 +108,7 @@ impl Replay {
     }
 
     /// Takes the next record of the current file.
-    pub(super) fn record<R: Restore>(
+    pub(in crate::store) fn record<R: Restore>(
         &mut self,
         record: Record<'_>,
         restore: &mut R,

@@ -1,0 +1,316 @@
+//! What a leader does for its learners' clients: their writes, their sessions, their syncs.
+//!
+//! Source: `LearnerHandler`, `LeaderSessionTracker`, `PrepRequestProcessor`.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{Core, HELD_MAX, Held, Server};
+use crate::error::ErrorCode;
+use crate::ids::{LinkId, SessionId, Xid, Zxid};
+use crate::jute::take;
+use crate::server::conn::Pending;
+use crate::server::prep::{Prep, Refusal, portable, wants_ephemeral};
+use crate::wire::client::OpCode;
+use crate::wire::quorum::{Forwarded, Revalidated, Revalidation, Touch};
+use crate::wire::records::Id;
+use crate::wire::txn::Txn;
+
+/// Where a session's client is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Owner {
+    /// To this server.
+    Here,
+    /// To this learner.
+    Learner(LinkId),
+}
+
+/// What only a leader knows.
+#[derive(Default)]
+pub(in crate::server) struct Leading {
+    /// Where each session's client was last heard of, if it was.
+    owners: BTreeMap<SessionId, Owner>,
+    /// Connections of clients whose syncs are not done, in order.
+    syncs: VecDeque<LinkId>,
+    /// What learners asked after a sync of theirs that is not done. A learner of ZooKeeper knows
+    /// its own writes by their place behind its syncs.
+    held: Held,
+}
+
+impl Server {
+    /// Stop 3 for a learner's client.
+    pub(super) fn forwarded(&mut self, from: LinkId, data: Bytes, ids: Vec<Id>) {
+        let Some(ensemble) = self.core.ensemble_mut() else {
+            return;
+        };
+        if let Some(held) = ensemble.leading.held.get_mut(&from) {
+            held.push_back((data, ids));
+            if held.len() > HELD_MAX {
+                ensemble
+                    .zab
+                    .drop_learner(from, "it forwards more than can be held");
+            }
+            return;
+        }
+        self.core.forwarded(from, &data, &ids);
+    }
+
+    /// The oldest sync is done: whoever asked may read now.
+    pub(super) fn synced(&mut self) {
+        let core = &mut self.core;
+        let learns = core.learns();
+        let Some(ensemble) = core.ensemble_mut() else {
+            return;
+        };
+        let client = if learns {
+            ensemble.learning.syncs.pop_front()
+        } else {
+            ensemble.leading.syncs.pop_front()
+        };
+        let conn = client.and_then(|link| Some((link, self.conns.get_mut(&link)?)));
+        let Some((link, conn)) = conn else {
+            return;
+        };
+        let first = conn.pending.iter_mut().find_map(|pending| match pending {
+            Pending::Waiting { after, .. } if *after == Core::UNTIL_SYNCED => Some(after),
+            _ => None,
+        });
+        if let Some(after) = first {
+            *after = Zxid::ZERO;
+        }
+        self.ready.insert(link);
+    }
+
+    /// A learner's sync is answered: what it asked after it may be done.
+    pub(super) fn release_learner(&mut self, link: LinkId) {
+        let ensemble = self.core.ensemble_mut();
+        let held = ensemble.and_then(|it| it.leading.held.remove(&link));
+        for (data, ids) in held.unwrap_or_default() {
+            self.forwarded(link, data, ids);
+        }
+    }
+
+    /// A learner's client wants its session back.
+    pub(super) fn revalidate(&mut self, from: LinkId, data: &Bytes) {
+        let Ok(Revalidation {
+            session,
+            timeout_ms,
+        }) = Revalidation::decode(data)
+        else {
+            return;
+        };
+        let core = &mut self.core;
+        let valid = core.tracker.is_alive(session);
+        if valid {
+            let timeout_ms = u32::try_from(timeout_ms).unwrap_or(0);
+            core.tracker
+                .set_timeout(session, timeout_ms, core.now.instant);
+        }
+        let Some(ensemble) = core.ensemble_mut() else {
+            return;
+        };
+        if valid {
+            ensemble
+                .leading
+                .owners
+                .insert(session, Owner::Learner(from));
+        }
+        let answer = Revalidated { session, valid };
+        ensemble.zab.revalidated(from, answer.to_bytes());
+        // Its client has left this server: what it sent here before is not to be done any more.
+        if valid && let Some(&old) = self.by_session.get(&session) {
+            self.close(old);
+        }
+    }
+}
+
+impl Core {
+    /// The reign begins: every session gets its whole timeout anew, and what belongs to nobody
+    /// is deleted, by a transaction, on every server.
+    ///
+    /// ZooKeeper's leader deletes such ephemerals from its own tree only, which then differs
+    /// from all others.
+    pub(super) fn begin_reign(&mut self) {
+        self.proposed = self.tree.last_zxid();
+        let now = self.now.instant;
+        for (session, timeout) in self.tree.sessions() {
+            let timeout_ms = u32::try_from(timeout).unwrap_or(0);
+            self.tracker.add(session, timeout_ms, now);
+        }
+        let period = u64::from(self.config.container_check_ms.max(1));
+        self.reaper.next_scan = now.plus_ms(period);
+        let orphaned: Vec<SessionId> = self
+            .tree
+            .ephemeral_owners()
+            .filter(|&owner| !self.tracker.contains(owner))
+            .collect();
+        for session in orphaned {
+            self.close_session(session, None, Xid(0));
+        }
+    }
+
+    fn forwarded(&mut self, from: LinkId, data: &Bytes, ids: &[Id]) {
+        if !self.serving {
+            return;
+        }
+        let Ok(Forwarded {
+            session,
+            cxid,
+            op,
+            body,
+        }) = Forwarded::take(data)
+        else {
+            if let Some(ensemble) = self.ensemble_mut() {
+                let reason = "it forwards a request that is cut short";
+                ensemble.zab.drop_learner(from, reason);
+            }
+            return;
+        };
+        match op {
+            OpCode::CREATE_SESSION => {
+                let mut input = body;
+                let timeout_ms: i32 = take(&mut input).unwrap_or(0);
+                self.create_session(session, timeout_ms, Owner::Learner(from), None);
+            }
+            OpCode::CLOSE_SESSION => self.close_session(session, None, cxid),
+            OpCode::SYNC => {
+                if let Some(ensemble) = self.ensemble_mut() {
+                    ensemble.leading.held.entry(from).or_default();
+                    ensemble.zab.sync_learner(from);
+                }
+            }
+            OpCode::RECONFIG => {
+                let by = (session, cxid);
+                let done = match self.owned(session, Owner::Learner(from), false) {
+                    Ok(()) => self.reconfigure(by, body, ids, None),
+                    Err(code) => Err(Refusal::Code(code)),
+                };
+                if let Err(refusal) = done {
+                    let error = Txn::Error(refusal.code());
+                    self.propose(session, cxid, OpCode::ERROR, &error, None);
+                }
+            }
+            _ => self.forwarded_write(from, (session, cxid), op, (body, ids)),
+        }
+    }
+
+    fn forwarded_write(
+        &mut self,
+        from: LinkId,
+        by: (SessionId, Xid),
+        op: OpCode,
+        request: (&[u8], &[Id]),
+    ) {
+        let ((session, cxid), (body, ids)) = (by, request);
+        let ephemeral = wants_ephemeral(op, body);
+        let prepared = match self.owned(session, Owner::Learner(from), ephemeral) {
+            Err(code) => Err(Refusal::Code(code)),
+            Ok(()) => {
+                let Some(zxid) = self.next_zxid() else {
+                    return;
+                };
+                let mut prep = Prep::new(
+                    &self.config,
+                    &self.tree,
+                    &mut self.overlay,
+                    (session, ids),
+                    (zxid, self.now.wall),
+                    &mut self.events,
+                );
+                prep.request(op, body)
+            }
+        };
+        // Its place in the order is its answer: even what cannot be decoded has one.
+        let (op, mut txn) =
+            prepared.unwrap_or_else(|refusal| (OpCode::ERROR, Txn::Error(refusal.code())));
+        portable(&mut txn);
+        self.propose(session, cxid, op, &txn, None);
+    }
+
+    /// Whether a session's request may be done that came this way.
+    ///
+    /// Source: `SessionTrackerImpl.checkSession`.
+    pub(in crate::server) fn owned(
+        &mut self,
+        session: SessionId,
+        by: Owner,
+        ephemeral: bool,
+    ) -> Result<(), ErrorCode> {
+        let alive = self.tracker.is_alive(session);
+        let Some(ensemble) = self.ensemble_mut() else {
+            // Standing alone, it was asked before.
+            return Ok(());
+        };
+        if !alive {
+            // Where sessions may be local to a learner, nobody else knows them. A dead one may then
+            // still write, as in ZooKeeper, but never own a znode.
+            let local = ensemble.config.local_sessions;
+            return if local && !ephemeral {
+                Ok(())
+            } else {
+                Err(ErrorCode::SESSION_EXPIRED)
+            };
+        }
+        let owner = *ensemble.leading.owners.entry(session).or_insert(by);
+        if owner == by {
+            Ok(())
+        } else {
+            Err(ErrorCode::SESSION_MOVED)
+        }
+    }
+
+    /// Says where a session's client is.
+    pub(in crate::server) fn own(&mut self, session: SessionId, owner: Owner) {
+        if let Some(ensemble) = self.ensemble_mut() {
+            ensemble.leading.owners.insert(session, owner);
+        }
+    }
+
+    /// Proposes a session.
+    pub(in crate::server) fn create_session(
+        &mut self,
+        session: SessionId,
+        timeout_ms: i32,
+        owner: Owner,
+        link: Option<LinkId>,
+    ) {
+        let alive_ms = u32::try_from(timeout_ms).unwrap_or(0);
+        self.tracker.add(session, alive_ms, self.now.instant);
+        self.own(session, owner);
+        let txn = Txn::CreateSession { timeout_ms };
+        self.propose(session, Xid(0), OpCode::CREATE_SESSION, &txn, link);
+    }
+
+    /// A local client's sync. Leading, its turn comes when a quorum has confirmed that it does.
+    pub(in crate::server) fn sync(&mut self, link: LinkId) {
+        if let Some(ensemble) = self.ensemble_mut() {
+            ensemble.leading.syncs.push_back(link);
+            ensemble.zab.sync();
+        }
+    }
+
+    pub(super) fn touched(&mut self, data: &Bytes) {
+        let now = self.now.instant;
+        // What cannot be decoded is no sign of anybody's life.
+        for Touch { session, .. } in Touch::decode(data).unwrap_or_default() {
+            self.tracker.touch(session, now);
+        }
+    }
+
+    pub(super) fn learner_gone(&mut self, link: LinkId) {
+        if let Some(ensemble) = self.ensemble_mut() {
+            let gone = Owner::Learner(link);
+            ensemble.leading.owners.retain(|_, owner| *owner != gone);
+            ensemble.leading.held.remove(&link);
+        }
+    }
+
+    pub(in crate::server) fn session_forgotten(&mut self, session: SessionId) {
+        if let Some(ensemble) = self.ensemble_mut() {
+            ensemble.leading.owners.remove(&session);
+            ensemble.learning.forget(session);
+        }
+    }
+}
