@@ -87,7 +87,7 @@ const CORE: &[(&str, &[&str])] = &[
     ("machine", &["ids"]),
     ("path", &[]),
     ("wire", &["error", "ids", "jute"]),
-    ("store", &["ids", "wire"]),
+    ("store", &["ids", "jute", "lane", "wire"]),
     ("tree", &["error", "ids", "jute", "path", "store", "wire"]),
     (
         "server",
@@ -105,7 +105,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("host_facts", &[]),
     ("logging", &[]),
     ("net", &[]),
-    ("store", &["Error", "error"]),
+    ("store", &["ids", "jute", "lane", "wire"]),
     (
         "server",
         &["config", "error", "host_facts", "logging", "net", "store"],

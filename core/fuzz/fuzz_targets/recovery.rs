@@ -1,28 +1,43 @@
 //! Directories of any files: recovery never panics, changes nothing when it refuses, and what it accepted
-//! it accepts again, without anything left to repair.
+//! it accepts again, without anything left to repair. Then history is taken back: recovery ends where the
+//! log was cut, or the cut was refused and nothing has changed.
 #![no_main]
 
+use core::cell::RefCell;
 use core::ops::ControlFlow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use zabra_core::ids::{SessionId, UnixMillis, Xid, Zxid};
+use zabra_core::ids::{Seq, SessionId, UnixMillis, Xid, Zxid};
 use zabra_core::jute::{Text, append};
+use zabra_core::lane::StoreOp;
 use zabra_core::store::disk::{Disk, Entry};
+use zabra_core::store::lane::LogLane;
+use zabra_core::store::log::LogOptions;
+use zabra_core::store::names::parse_snapshot;
 use zabra_core::store::recovery::recover;
 use zabra_core::tree::{Loader, Tree};
 use zabra_core::wire::client::OpCode;
 use zabra_core::wire::log::{HEADER, frame};
 use zabra_core::wire::records::{AclText, Perms};
 use zabra_core::wire::txn::{CreateKind, Txn, TxnHeader, append_body};
-use zabra_fuzz::{SEED, assert_same, assert_sound, write_snapshot};
+use zabra_fuzz::{SEED, assert_same, assert_sound, read_snapshot, write_snapshot};
 
 #[derive(Arbitrary, Debug)]
 struct Directory {
     files: Vec<File>,
     piece: u8,
     verify: bool,
+    cut: Cut,
+}
+
+/// How history is taken back.
+#[derive(Arbitrary, Debug)]
+enum Cut {
+    Reset(Number),
+    Truncate(Number),
 }
 
 #[derive(Arbitrary, Debug)]
@@ -136,7 +151,92 @@ fuzz_target!(|directory: Directory| {
     assert_eq!(again.last, recovered.last);
     assert_eq!(again.txns, recovered.txns);
     assert_same(&tree, &loader.finish().0);
+    take_back(&directory.cut, &disk, again.last, directory.verify);
 });
+
+fn take_back(cut: &Cut, disk: &MemDisk, last: Zxid, verify: bool) {
+    let (op, to) = match *cut {
+        Cut::Reset(Number(to)) => (StoreOp::Reset { to: Zxid(to) }, Zxid(to)),
+        Cut::Truncate(Number(to)) => (StoreOp::Truncate { to: Zxid(to) }, Zxid(to)),
+    };
+    let shared = Shared(Rc::new(RefCell::new(disk.clone_of())));
+    let options = LogOptions::default();
+    let mut lane = LogLane::new(shared.clone(), shared.clone(), options, last);
+    let performed = lane.perform([(Seq(1), op)]);
+    let left = shared.0.borrow();
+    if let Err(error) = performed {
+        assert!(!error.to_string().is_empty());
+        assert_eq!(left.files, disk.files, "nothing is changed by a refusal");
+        return;
+    }
+    let unreadable = left.files.iter().any(|(name, file)| {
+        let mut loader = Loader::new(SEED, verify);
+        parse_snapshot(name)
+            .is_some_and(|(zxid, _)| read_snapshot(&mut loader, zxid, file, 4096).is_err())
+    });
+    if unreadable {
+        // It looked whole, and nobody reads all of it to be sure.
+        return;
+    }
+    let mut loader = Loader::new(SEED, verify);
+    let recovered = recover(&mut left.clone_of(), &mut left.clone_of(), &mut loader)
+        .expect("the part of the log that stays was read");
+    assert_eq!(recovered.last, to, "it ends where it was cut");
+}
+
+/// One directory, whatever the number of handles.
+#[derive(Clone, Debug)]
+struct Shared(Rc<RefCell<MemDisk>>);
+
+impl Disk for Shared {
+    type Error = String;
+    type File = String;
+
+    fn location(&self, name: &str) -> String {
+        self.0.borrow().location(name)
+    }
+
+    fn list(&mut self) -> Result<Vec<Entry>, String> {
+        self.0.borrow_mut().list()
+    }
+
+    fn read(
+        &mut self,
+        name: &str,
+        offset: u64,
+        sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), String> {
+        self.0.borrow_mut().read(name, offset, sink)
+    }
+
+    fn create(&mut self, name: &str) -> Result<String, String> {
+        self.0.borrow_mut().create(name)
+    }
+
+    fn write(&mut self, file: &mut String, offset: u64, bytes: &[u8]) -> Result<(), String> {
+        self.0.borrow_mut().write(file, offset, bytes)
+    }
+
+    fn sync(&mut self, file: &mut String) -> Result<(), String> {
+        self.0.borrow_mut().sync(file)
+    }
+
+    fn cut(&mut self, name: &str, length: u64) -> Result<(), String> {
+        self.0.borrow_mut().cut(name, length)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), String> {
+        self.0.borrow_mut().rename(from, to)
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), String> {
+        self.0.borrow_mut().remove(name)
+    }
+
+    fn sync_directory(&mut self) -> Result<(), String> {
+        self.0.borrow_mut().sync_directory()
+    }
+}
 
 impl Name {
     fn text(&self) -> String {

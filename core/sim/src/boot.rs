@@ -1,10 +1,28 @@
 //! How the core's server is brought to life: the one place that knows its constructor.
 
+use core::cell::RefCell;
+use core::fmt;
+use std::rc::Rc;
+
 use zabra_core::Machine;
+use zabra_core::ids::{ServerId, Zxid};
+use zabra_core::link::{Endpoint, Port};
 use zabra_core::machine::Now;
 use zabra_core::server::{Config, Input, Output, Recovered, Server};
-use zabra_core::store::recovery;
+use zabra_core::store::log::LogOptions;
+use zabra_core::store::names::Compression;
+use zabra_core::store::recent::Recent;
+use zabra_core::store::snapshot::SnapshotStore;
+use zabra_core::store::{epochs, recovery};
 use zabra_core::tree::Loader;
+use zabra_core::zab::{self, Member, Membership};
+
+use crate::disk::SimDisk;
+use crate::drill::{self, Drill, DrillLoader, Spy};
+use crate::ensemble::Cast;
+use crate::ensemble::network::{host_name, port_number};
+use crate::ensemble::plan::Script;
+use crate::node::Node;
 
 /// A server as the simulator drives it.
 pub type Core = Box<dyn Machine<Input = Input, Output = Output>>;
@@ -30,4 +48,171 @@ pub fn start(
         log_bytes: recovered.log_bytes,
     };
     Box::new(Server::new(config, loader, recovered, entropy, now))
+}
+
+/// What a server of an ensemble is born from.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth<'a> {
+    /// The run.
+    pub script: &'a Script,
+    /// What the servers are.
+    pub cast: Cast,
+    /// Whether drilled servers shall propose nothing.
+    pub is_quiet: &'a Rc<RefCell<bool>>,
+    /// Where a drilled server tells what it does.
+    pub spy: &'a Rc<RefCell<Spy>>,
+    /// Which server.
+    pub server: usize,
+    /// Its disk.
+    pub disk: &'a SimDisk,
+    /// Whether the disk was lost.
+    pub is_wiped: bool,
+    /// Random bits.
+    pub entropy: u64,
+    /// The time.
+    pub now: Now,
+}
+
+/// A server of an ensemble, and what it found on its disk.
+#[derive(Debug)]
+pub struct Born {
+    /// The server.
+    pub node: Node,
+    /// The last transaction.
+    pub last: i64,
+    /// `acceptedEpoch`.
+    pub accepted: i32,
+    /// `currentEpoch`.
+    pub current: i32,
+    /// Whether it may vote.
+    pub is_trusted: bool,
+}
+
+/// Starts a server of an ensemble.
+///
+/// # Errors
+/// What is on the disk cannot be read.
+pub fn ensemble(birth: Birth<'_>) -> Result<Born, String> {
+    match birth.cast {
+        Cast::Drill => drill(birth),
+        Cast::Service => service(birth),
+    }
+}
+
+fn log_options(script: &Script) -> LogOptions {
+    LogOptions {
+        preallocate_bytes: script.base.preallocate_bytes,
+        file_bytes_max: script.base.log_file_bytes,
+    }
+}
+
+fn service(birth: Birth<'_>) -> Result<Born, String> {
+    let Birth { script, disk, .. } = birth;
+    let config = script.base.config();
+    let mut loader = restore(&config, birth.entropy);
+    let (mut logs, mut snapshots) = (disk.clone(), disk.clone());
+    let recovered = recovery::recover(&mut logs, &mut snapshots, &mut loader).map_err(shown)?;
+    let core = start(config, loader, &recovered, birth.entropy, birth.now);
+    let mut node = Node::new(core, disk, log_options(script), recovered.last);
+    node.snapshots.remove_unfinished().map_err(shown)?;
+    Ok(Born {
+        node,
+        last: recovered.last.0,
+        accepted: 0,
+        current: 0,
+        is_trusted: true,
+    })
+}
+
+fn drill(birth: Birth<'_>) -> Result<Born, String> {
+    let Birth { script, disk, .. } = birth;
+    let (mut logs, mut snapshots) = (disk.clone(), disk.clone());
+    let mut writer = SnapshotStore::new(disk.clone());
+    writer.remove_unfinished().map_err(shown)?;
+    let options = options(script, birth.server);
+    let loader = DrillLoader::default();
+    let mut recent = Recent::new(loader, script.history_txns, options.history_bytes_max);
+    let recovered = recovery::recover(&mut logs, &mut snapshots, &mut recent).map_err(shown)?;
+    if recovered.snapshot.is_none() {
+        // Nothing is logged before there is something that it follows.
+        let name = Zxid::ZERO;
+        writer.begin(name, Compression::None).map_err(shown)?;
+        writer.chunk(&DrillLoader::birth()).map_err(shown)?;
+        writer.end().map_err(shown)?;
+    }
+    let epochs = epochs::open(&mut snapshots, recovered.last).map_err(shown)?;
+    let (loader, base, recent) = recent.finish();
+    let is_trusted = !birth.is_wiped || recovered.last > Zxid::ZERO || epochs.current.0 > 0;
+    let recovered_history = zab::Recovered {
+        base,
+        recent,
+        accepted: epochs.accepted,
+        current: epochs.current,
+        divergent: false,
+        trusted: is_trusted,
+    };
+    let born = Drill::new(
+        drill::Birth {
+            options,
+            recovered: recovered_history,
+            loader,
+            snapshot_txns: script.base.snapshot_txns,
+            pace_us: script.base.pace_us,
+            entropy: birth.entropy,
+            spy: Rc::clone(birth.spy),
+            is_quiet: Rc::clone(birth.is_quiet),
+        },
+        birth.now,
+    );
+    Ok(Born {
+        node: Node::new(Box::new(born), disk, log_options(script), recovered.last),
+        last: recovered.last.0,
+        accepted: epochs.accepted.0,
+        current: epochs.current.0,
+        is_trusted,
+    })
+}
+
+/// A server's place in the ensemble of a script.
+fn options(script: &Script, server: usize) -> zab::Options {
+    let id = |server: usize| ServerId(i64::try_from(server + 1).unwrap_or(i64::MAX));
+    let endpoints = |server: usize, port: Port| {
+        vec![Endpoint {
+            host: host_name(server),
+            port: port_number(port),
+        }]
+    };
+    let member = |server: usize| Member {
+        quorum: endpoints(server, Port::Quorum),
+        election: endpoints(server, Port::Election),
+        client: None,
+        voter: server < script.voters,
+    };
+    let servers = (0..script.servers()).map(|server| (id(server), member(server)));
+    zab::Options {
+        me: id(server),
+        observer: server >= script.voters,
+        committed: Membership {
+            servers: servers.collect(),
+            ..Membership::default()
+        },
+        last_seen: None,
+        reconfig_enabled: false,
+        tick_ms: script.base.tick_ms,
+        init_limit: script.init_limit,
+        sync_limit: script.sync_limit,
+        connect_limit: 0,
+        listen_on_all_ips: false,
+        multi_address: false,
+        packet_bytes_max: 4 << 20,
+        notification_ms_min: 200,
+        notification_ms_max: 1600,
+        connect_timeout_ms: 500,
+        history_txns_min: script.history_txns,
+        history_bytes_max: 0,
+    }
+}
+
+fn shown(error: impl fmt::Debug) -> String {
+    format!("{error:?}")
 }

@@ -102,6 +102,12 @@ impl SimDisk {
         self.0.borrow_mut().fuse = None;
     }
 
+    /// The names of the files, as everyone sees them.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.borrow().names.keys().cloned().collect()
+    }
+
     /// How many operations were done.
     #[must_use]
     pub fn operations(&self) -> u64 {

@@ -10,6 +10,8 @@
 pub mod boot;
 pub mod client;
 pub mod disk;
+pub mod drill;
+pub mod ensemble;
 pub mod marks;
 pub mod model;
 pub mod node;

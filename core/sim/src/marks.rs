@@ -24,15 +24,47 @@ impl Marks {
         self.0.iter().map(|(name, count)| (*name, *count))
     }
 
-    /// Which of [`REQUIRED`] never happened.
+    /// Which of [`REQUIRED`] and [`REQUIRED_OF_ENSEMBLES`] never happened.
     #[must_use]
-    pub fn missing(&self) -> Vec<&'static str> {
+    pub fn missing(&self, alone: bool, ensemble: bool) -> Vec<&'static str> {
         let is_missing = |name: &&&str| !self.0.contains_key(**name);
-        REQUIRED.iter().filter(is_missing).copied().collect()
+        let alone = if alone { REQUIRED } else { &[] };
+        let ensemble = if ensemble { REQUIRED_OF_ENSEMBLES } else { &[] };
+        let required = alone.iter().chain(ensemble);
+        required.filter(is_missing).copied().collect()
     }
 }
 
-/// What a campaign must have met.
+/// What a campaign of ensembles must have met.
+pub const REQUIRED_OF_ENSEMBLES: &[&str] = &[
+    "commit_between_newleader_and_uptodate",
+    "converged",
+    "diff_with_proposals_before_newleader",
+    "disk_lost",
+    "fault: block",
+    "fault: clock",
+    "fault: drop-clients",
+    "fault: kill",
+    "fault: kill-in-store",
+    "fault: partition",
+    "fault: pause",
+    "fault: power",
+    "fault: power-in-store",
+    "fault: reset",
+    "fault: slow-disk",
+    "fault: slow-links",
+    "fault: snapshot-fails",
+    "log_reset",
+    "log_truncated",
+    "power_cut_torn",
+    "session_moved",
+    "sync_by_diff",
+    "sync_by_snap",
+    "sync_by_trunc",
+    "synced",
+];
+
+/// What a campaign of servers alone must have met.
 pub const REQUIRED: &[&str] = &[
     "acl_denied",
     "acl_masked",

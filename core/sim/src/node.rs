@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use zabra_core::ids::{Seq, Zxid};
 use zabra_core::server::{Input, SnapshotOp, StoreOp};
 use zabra_core::store::Restore;
-use zabra_core::store::log::{LogOptions, LogStore};
+use zabra_core::store::lane::LogLane;
+use zabra_core::store::log::LogOptions;
 use zabra_core::store::names::Compression;
 use zabra_core::store::snapshot::SnapshotStore;
 
@@ -17,7 +18,7 @@ pub struct Node {
     /// The machine.
     pub core: Core,
     /// The log's lane.
-    pub log: LogStore<SimDisk>,
+    pub log: LogLane<SimDisk>,
     /// What the log is yet to do.
     pub log_queue: VecDeque<(Seq, StoreOp)>,
     /// Whether the log is at work.
@@ -42,7 +43,7 @@ impl Node {
     pub fn new(core: Core, disk: &SimDisk, options: LogOptions, last: Zxid) -> Self {
         Self {
             core,
-            log: LogStore::new(disk.clone(), options, last),
+            log: LogLane::new(disk.clone(), disk.clone(), options, last),
             log_queue: VecDeque::new(),
             is_log_busy: false,
             snapshots: SnapshotStore::new(disk.clone()),
@@ -54,22 +55,14 @@ impl Node {
         }
     }
 
-    /// Performs some operations on the log and syncs it: what is durable then, or `None` if the
-    /// process died.
-    pub fn run_log(&mut self, count: usize) -> Option<Seq> {
-        let mut upto = None;
-        for _ in 0..count {
-            let Some((seq, op)) = self.log_queue.pop_front() else {
-                break;
-            };
-            match op {
-                StoreOp::Append { zxid, txn } => self.log.append(zxid, &txn).ok()?,
-                StoreOp::Roll => self.log.roll().ok()?,
-            }
-            upto = Some(seq);
-        }
-        self.log.sync().ok()?;
-        upto
+    /// Performs some operations on the log: what is durable then.
+    ///
+    /// # Errors
+    /// The process died, or the lane refuses what it is asked.
+    pub fn run_log(&mut self, count: usize) -> Result<Option<Seq>, String> {
+        let count = count.min(self.log_queue.len());
+        let ops = self.log_queue.drain(..count);
+        self.log.perform(ops).map_err(|error| error.to_string())
     }
 
     /// Performs one operation on the snapshot: what to report, or `None` if the process died.
@@ -96,6 +89,11 @@ impl Node {
                 };
                 self.snapshots.end().ok()?;
                 vec![Input::SnapshotStored { zxid }]
+            }
+            SnapshotOp::Abandon => {
+                self.snapshot = None;
+                self.snapshots.abandon();
+                Vec::new()
             }
         })
     }

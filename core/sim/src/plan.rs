@@ -11,7 +11,7 @@ use crate::rng::{Rng, Stream};
 pub const OP_KINDS: usize = 22;
 
 /// A run, as it will be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What everything else follows from.
     pub seed: u64,

@@ -308,15 +308,25 @@ impl Core {
             return Ok(());
         };
         let (expected, found) = (digest.cast_unsigned(), self.tree.digest());
-        if !self.digests_settled
-            || !self.config.tree_digest
-            || version != DIGEST_VERSION
-            || expected == found
-        {
+        if !self.config.tree_digest || version != DIGEST_VERSION || expected == found {
+            return Ok(());
+        }
+        if !self.digests_settled {
+            // A state newer than its name has made a snapshot that is, too: another is to follow.
+            self.snapshots.make_due();
             return Ok(());
         }
         self.stats.digest_mismatches += 1;
         self.events.push(Event::DigestMismatch { zxid });
+        // A tree that came from this very leader cannot be replaced by a better one: the leader
+        // computes something else. Known of Java servers in a locale without UTF-8.
+        if self
+            .ensemble
+            .as_deref()
+            .is_some_and(|it| it.tree_is_leaders)
+        {
+            return Ok(());
+        }
         Err(format!(
             "after transaction {zxid} the tree's digest is {found:x}, its leader's {expected:x}"
         ))
@@ -408,7 +418,7 @@ impl Core {
         } else {
             self.reaper.next_delete
         };
-        let reap = self.leads().then_some(reap);
+        let reap = (self.serving && self.leads()).then_some(reap);
         let snapshot = self.wants_slice().then_some(self.now.instant);
         [snapshot, self.snapshots.next_attempt(), reap]
             .into_iter()

@@ -62,6 +62,9 @@ pub struct Recovered {
     pub accepted: Epoch,
     /// `currentEpoch`.
     pub current: Epoch,
+    /// Whether the state that the store held is not what its transactions say it is: the leader's
+    /// is to take its place.
+    pub divergent: bool,
     /// Whether its history counts. A server that found nothing and was not told that nothing is
     /// right has perhaps lost its disk: it must not vote before a leader has given it the state.
     /// Source: spec 7.9, `initialize`, `zookeeper.db.autocreate`.

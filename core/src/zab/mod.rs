@@ -96,7 +96,7 @@ impl Zab {
                 epochs: Epochs::recovered(recovered.accepted, recovered.current),
                 confirmed: Confirmed::default(),
                 trusted: recovered.trusted,
-                snapshot_demanded: false,
+                snapshot_demanded: recovered.divergent,
                 observer,
                 leader: None,
                 memberships_changed: false,

@@ -491,7 +491,9 @@ fn wait_stored(reports: &mpsc::Receiver<Report>, seq: u64) {
         match reports.recv().unwrap() {
             Report::Input(Input::Stored { upto }) if upto == Seq(seq) => return,
             Report::Input(_) => {}
-            other => panic!("expected Stored, found {other:?}"),
+            other @ (Report::LogFailed(_) | Report::Purged(_) | Report::SnapshotTrouble(_)) => {
+                panic!("expected Stored, found {other:?}")
+            }
         }
     }
 }
@@ -565,7 +567,7 @@ fn a_cut_that_cannot_be_made_ends_the_lane_with_what_to_do() {
         match reports.recv().unwrap() {
             Report::LogFailed(error) => break error,
             Report::Input(Input::Stored { upto }) => panic!("{upto:?} was not done"),
-            _ => {}
+            Report::Input(_) | Report::Purged(_) | Report::SnapshotTrouble(_) => {}
         }
     };
     lanes.close();

@@ -475,12 +475,12 @@ impl Connection {
         if self.watches.is_empty() {
             self.heard = self.heard.max(zxid);
         }
-        while self.heard < zxid {
-            let version = versions.at(self.heard + 1)?;
+        while let Some(version) = versions.next(self.heard, zxid) {
             self.expect_from(version, marks);
-            self.heard += 1;
+            self.heard = version.state.zxid;
             self.ensure_heard(zxid)?;
         }
+        self.heard = self.heard.max(zxid);
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 pub mod connection;
 pub mod session;
 pub mod snapshot;
-mod txn;
+pub(crate) mod txn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -39,13 +39,13 @@ pub struct Versions {
     /// The highest zxid that anybody was shown.
     pub shown: i64,
     /// What was shown before the step that is being checked.
-    floor: i64,
+    pub(crate) floor: i64,
     /// The highest zxid that the store has reported durable.
     pub stored: i64,
 }
 
 impl Versions {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let first = Version {
             state: State::default(),
             triggers: Vec::new(),
@@ -60,22 +60,39 @@ impl Versions {
         }
     }
 
-    /// The version of this zxid.
+    /// The version of this zxid; of the beginning of an epoch, the last version before it.
     pub fn at(&self, zxid: i64) -> Result<&Version, Violation> {
-        let first = self
+        let count = self
             .versions
-            .front()
-            .map_or(0, |version| version.state.zxid);
-        usize::try_from(zxid - first)
-            .ok()
+            .partition_point(|version| version.state.zxid <= zxid);
+        let is_start = zxid.cast_unsigned() & 0xffff_ffff == 0;
+        count
+            .checked_sub(1)
             .and_then(|index| self.versions.get(index))
+            .filter(|version| version.state.zxid == zxid || is_start)
             .ok_or_else(|| {
+                let first = self.versions.front().map(|version| version.state.zxid);
                 let last = self.last().state.zxid;
                 Violation::new(
                     "a zxid that was proposed and not forgotten",
-                    format!("found {zxid}, expected one of {first} to {last}"),
+                    format!("found {zxid:#x}, expected one of {first:x?} to {last:#x}"),
                 )
             })
+    }
+
+    /// The first version after this zxid, if it is not after the other.
+    #[must_use]
+    pub fn next(&self, zxid: i64, upto: i64) -> Option<&Version> {
+        let count = self
+            .versions
+            .partition_point(|version| version.state.zxid <= zxid);
+        let next = self.versions.get(count);
+        next.filter(|version| version.state.zxid <= upto)
+    }
+
+    /// Adds a version after the last.
+    pub(crate) fn push(&mut self, version: Version) {
+        self.versions.push_back(version);
     }
 
     /// The last version proposed.

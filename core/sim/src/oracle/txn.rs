@@ -3,32 +3,32 @@
 use crate::wire::Reader;
 
 /// The type of the txn that opens a session.
-pub(super) const CREATE_SESSION: i32 = -10;
+pub(crate) const CREATE_SESSION: i32 = -10;
 /// The type of the txn that ends a session.
-pub(super) const CLOSE_SESSION: i32 = -11;
+pub(crate) const CLOSE_SESSION: i32 = -11;
 
 const MULTI: i32 = 14;
 
 /// The header of a transaction, and what follows it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header<'a> {
+pub(crate) struct Header<'a> {
     /// Whose it is.
-    pub(super) session: i64,
+    pub(crate) session: i64,
     /// The number of the client's request.
-    pub(super) xid: i32,
+    pub(crate) xid: i32,
     /// Its id.
-    pub(super) zxid: i64,
+    pub(crate) zxid: i64,
     /// When it was proposed.
-    pub(super) time: i64,
+    pub(crate) time: i64,
     /// Its type.
-    pub(super) kind: i32,
+    pub(crate) kind: i32,
     /// The rest.
-    pub(super) body: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 impl<'a> Header<'a> {
     /// Decodes what is given to the log.
-    pub(super) fn decode(payload: &'a [u8]) -> Result<Self, String> {
+    pub(crate) fn decode(payload: &'a [u8]) -> Result<Self, String> {
         let mut input = Reader(payload);
         Ok(Self {
             session: input.long()?,
@@ -41,7 +41,7 @@ impl<'a> Header<'a> {
     }
 
     /// The error that it records, and of which operation of a multi.
-    pub(super) fn refusal(&self) -> Result<Option<(usize, i32)>, String> {
+    pub(crate) fn refusal(&self) -> Result<Option<(usize, i32)>, String> {
         let mut input = Reader(self.body);
         match self.kind {
             -1 => Ok(Some((0, input.int()?))),

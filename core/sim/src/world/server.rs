@@ -233,6 +233,10 @@ impl World {
                 format!("{event:?}"),
             )),
             Output::Event(_) => Ok(()),
+            Output::Listen(..) | Output::Membership(_) | Output::Restart(_) => Err(Violation::new(
+                "a server alone has no peers",
+                format!("{output:?}"),
+            )),
             Output::Link(LinkId(link), output) => self.perform_link(link, output),
             Output::Snapshot(op) => self.perform_snapshot(op),
             Output::Store(seq, op) => self.perform_store(seq, op),
@@ -242,6 +246,10 @@ impl World {
     fn perform_link(&mut self, link: u64, output: LinkOutput) -> Result<(), Violation> {
         match output {
             LinkOutput::Close => self.link_closes(link),
+            LinkOutput::Dial { .. } => Err(Violation::new(
+                "a server alone has no peers",
+                format!("link {link}: {output:?}"),
+            )),
             LinkOutput::Pause => {
                 self.oracle.paused(link)?;
                 if let Some(link) = self.links.get_mut(&link) {
@@ -299,7 +307,7 @@ impl World {
         } else {
             waiting
         };
-        let Some(upto) = node.run_log(count) else {
+        let Ok(Some(upto)) = node.run_log(count) else {
             self.die(self.dies_of_power);
             return Ok(());
         };
@@ -331,6 +339,7 @@ impl World {
                 self.oracle.marks.hit("snapshot_written");
                 self.snapshot_file = None;
             }
+            (SnapshotOp::Abandon, file) => *file = None,
             (_, None) => {
                 return Err(Violation::new(
                     "snapshot",

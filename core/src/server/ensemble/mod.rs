@@ -60,6 +60,8 @@ pub(super) struct Ensemble {
     /// Sessions that only this server knows.
     pub(super) locals: Tracker,
     state: State,
+    /// Whether the tree came from the leader that is followed now.
+    pub(super) tree_is_leaders: bool,
     /// Since when there is no leader.
     pub(super) looking_since: Instant,
     /// Session ids begin with it.
@@ -100,6 +102,10 @@ impl Server {
         now: crate::machine::Now,
     ) -> Self {
         let (tree, mismatches) = loader.finish_with_orphans();
+        let history = zab::Recovered {
+            divergent: history.divergent || !mismatches.is_empty(),
+            ..history
+        };
         let parts = (tree, mismatches, Vec::new());
         let mut server = Self::with_tree(config, parts, recovered, entropy, now);
         let trusted = history.trusted;
@@ -123,6 +129,7 @@ impl Server {
             learning: Learning::default(),
             locals,
             state: State::default(),
+            tree_is_leaders: false,
             looking_since: now.instant,
             entropy,
         }));
@@ -206,6 +213,7 @@ impl Server {
         let (now, tick_ms) = (core.now.instant, core.config.tick_ms);
         if let Some(ensemble) = core.ensemble.as_deref_mut() {
             ensemble.locals = Tracker::new(tick_ms);
+            ensemble.tree_is_leaders &= role != Role::Looking;
             if role == Role::Looking {
                 ensemble.looking_since = now;
             }

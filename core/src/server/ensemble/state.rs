@@ -61,6 +61,7 @@ impl Server {
                 Ok(tree) => {
                     core.tree = tree;
                     core.digests_settled = false;
+                    ensemble.tree_is_leaders = true;
                     ensemble.state.installing = Some(zxid);
                     ensemble.zab.snapshot_loaded(rest);
                     core.begin_install();

@@ -427,6 +427,20 @@ fn a_reset_that_is_interrupted_anywhere_leaves_a_history_that_can_be_reset() {
 }
 
 #[test]
+fn a_leaders_snapshot_is_a_place_to_cut_at() {
+    for (situation, directories, to) in resets() {
+        if to > *directories.history.last().unwrap() {
+            continue;
+        }
+        let op = StoreOp::Truncate { to: Zxid(to) };
+        assert_eq!(directories.perform(op), Ok(Some(Seq(1))), "{situation}");
+        let after = directories.power_cut(&mut Random(0));
+        assert_eq!(after.last_of_old(&situation), to, "{situation}");
+        after.goes_on_after(to, &situation);
+    }
+}
+
+#[test]
 fn nothing_is_reset_to_a_snapshot_that_is_not_there() {
     let directories = Directories::with(&[&[1, 2, 3]], &[0, 2]);
     directories

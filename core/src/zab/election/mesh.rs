@@ -14,9 +14,10 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::peer::{Link, Peer, Purpose, Reach};
 use crate::ids::{Instant, LinkId, ServerId};
 use crate::link::{Endpoint, LinkInput, Port};
-use crate::wire::election::{Frames, Initial, InitialVersion, Notification};
+use crate::wire::election::{Initial, InitialVersion, Notification};
 use crate::zab::io::{Event, Options, Output};
 use crate::zab::outbox::Outbox;
 
@@ -26,8 +27,6 @@ const STRANGERS_MAX: usize = 64;
 const OUTSIDERS_MAX: usize = 64;
 /// Addresses of a server that are remembered of what it says itself.
 const ADDRESSES_MAX: usize = 8;
-/// Bytes given to the driver and not sent yet, beyond which only the newest message waits.
-const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Milliseconds at most for which a peer that should speak and does not is left alone.
 const PATIENCE_MS_MAX: u64 = 120_000;
 /// What an observer without an id of its own says. Source: `QuorumPeer.OBSERVER_ID`.
@@ -42,96 +41,6 @@ pub(super) enum Happening {
     Heard(ServerId, Notification),
     /// There is none any more.
     Lost(ServerId),
-}
-
-#[derive(Debug)]
-enum Purpose {
-    /// Accepted; whose it is has not been said.
-    Stranger { since: Instant },
-    /// Asked for, and not there yet.
-    Dial(ServerId),
-    /// The connection to this server.
-    Peer(ServerId),
-}
-
-#[derive(Debug)]
-struct Link {
-    purpose: Purpose,
-    /// Where its other end is; not known of one that is not there yet.
-    peer: Option<SocketAddr>,
-    frames: Frames,
-    unsent_bytes: usize,
-    /// What could not be sent. A newer message replaces it: it says all that the older one did.
-    waiting: Option<Bytes>,
-    /// Whether an unreadable message was reported: one per connection is enough.
-    reported: bool,
-}
-
-impl Link {
-    fn new(purpose: Purpose, peer: Option<SocketAddr>) -> Self {
-        Self {
-            purpose,
-            peer,
-            frames: Frames::new(),
-            unsent_bytes: 0,
-            waiting: None,
-            reported: false,
-        }
-    }
-
-    fn send(&mut self, link: LinkId, bytes: Bytes, out: &mut Outbox) {
-        let unsent_bytes = self.unsent_bytes + bytes.len();
-        if self.unsent_bytes > 0 && unsent_bytes > UNSENT_BYTES_MAX {
-            self.waiting = Some(bytes);
-            return;
-        }
-        self.waiting = None;
-        self.unsent_bytes = unsent_bytes;
-        out.send(link, bytes);
-    }
-
-    fn flushed(&mut self, link: LinkId, bytes: usize, out: &mut Outbox) {
-        self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes);
-        if let Some(waiting) = self.waiting.take() {
-            self.send(link, waiting, out);
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Reach {
-    #[default]
-    None,
-    Dialling(LinkId),
-    Connected(LinkId),
-}
-
-#[derive(Debug, Default)]
-struct Peer {
-    /// Where the membership says it is; nowhere for one outside of it.
-    configured: Vec<Endpoint>,
-    /// Where it said itself that it is.
-    said: Vec<Endpoint>,
-    reach: Reach,
-    /// Whether it asked to be connected to while it was being connected to at an older address.
-    again: bool,
-    /// Whether it could not be connected to since it was last wanted, connected or heard of.
-    absent: bool,
-    /// When it may be connected to again, and the pause after that.
-    retry_at: Instant,
-    retry_ms: u64,
-    /// When it last gave a sign, and for how long it may give none.
-    heard_at: Instant,
-    patience_ms: u64,
-}
-
-impl Peer {
-    const fn link(&self) -> Option<LinkId> {
-        match self.reach {
-            Reach::Connected(link) => Some(link),
-            Reach::None | Reach::Dialling(_) => None,
-        }
-    }
 }
 
 /// The connections.
@@ -317,18 +226,18 @@ impl Mesh {
             return;
         };
         link.peer = Some(address);
+        // One that is nowhere in its own membership has no address to tell, and is taken for one
+        // of those that never told any.
+        let version = match self.own.as_slice() {
+            [] => InitialVersion::Bare,
+            _ if self.multi_address => InitialVersion::V2,
+            _ => InitialVersion::V1,
+        };
+        let own = self.own.iter().map(|own| (own.host.clone(), own.port));
         let initial = Initial {
-            version: if self.multi_address {
-                InitialVersion::V2
-            } else {
-                InitialVersion::V1
-            },
+            version,
             server: self.me,
-            addresses: self
-                .own
-                .iter()
-                .map(|own| (own.host.clone(), own.port))
-                .collect(),
+            addresses: own.collect(),
         };
         link.send(id, initial.to_bytes(), out);
         if server > self.me {
@@ -380,7 +289,6 @@ impl Mesh {
         let reach = core::mem::replace(&mut peer.reach, Reach::Connected(id));
         peer.absent = false;
         peer.again = false;
-        peer.retry_ms = self.retry_ms_min;
         peer.heard_at = out.now;
         peer.patience_ms = peer.patience_ms.max(self.silence_ms);
         match reach {
@@ -427,6 +335,7 @@ impl Mesh {
                 Ok(Some(payload)) => match Notification::decode(&payload) {
                     Ok(notification) => {
                         if let Some(peer) = self.peers.get_mut(&server) {
+                            peer.retry_ms = self.retry_ms_min;
                             peer.heard_at = out.now;
                             peer.patience_ms = self.silence_ms;
                         }
@@ -540,7 +449,7 @@ impl Mesh {
         peer.again = false;
         peer.retry_at = out.now.plus_ms(peer.retry_ms);
         peer.retry_ms = (peer.retry_ms.max(self.retry_ms_min) * 2).min(self.retry_ms_max);
-        if to.is_empty() || self.own.is_empty() {
+        if to.is_empty() {
             return;
         }
         let link = out.dial(Port::Election, to, self.connect_timeout_ms);

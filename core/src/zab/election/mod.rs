@@ -13,6 +13,7 @@
 //! Source: spec 1, `FastLeaderElection`, `QuorumCnxManager`.
 
 mod mesh;
+mod peer;
 mod round;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use self::mesh::{Happening, Mesh};
-use self::round::{Outcome, Round, Tell};
+use self::round::{Outcome, Round, Tell, Word};
 use self::vote::{Ballot, Voters};
 pub use self::vote::{Standing, Vote};
 use super::io::{Event, Options};
@@ -41,6 +42,8 @@ const OBSERVER_DELAY_MS_MAX: u64 = 200;
 /// Milliseconds in which the same is not answered with the same: two servers that each answer the
 /// other's answer at once would never stop.
 const SAME_ANSWER_MS: u64 = 100;
+/// Milliseconds after the beginning of a connection in which the first word on it is doubted.
+const DOUBT_MS: u64 = 1_000;
 
 /// What this server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +97,8 @@ pub struct Election {
     /// Those of which the last that was heard is that they look.
     looking: BTreeSet<ServerId>,
     answers: BTreeMap<ServerId, Answer>,
+    /// Since when those are connected that have said nothing since.
+    unheard: BTreeMap<ServerId, Instant>,
     /// Whether those that look are still to be told the vote of the established role.
     announce: bool,
 }
@@ -126,6 +131,7 @@ impl Election {
             returned: BTreeSet::new(),
             looking: BTreeSet::new(),
             answers: BTreeMap::new(),
+            unheard: BTreeMap::new(),
             announce: false,
         }
     }
@@ -253,6 +259,7 @@ impl Election {
         self.mesh.begin(addresses(&self.voters), out);
         self.looking.clear();
         self.answers.clear();
+        self.unheard.clear();
         if let Phase::Looking { since, .. } = self.phase {
             self.begin(since, out);
         }
@@ -296,16 +303,19 @@ impl Election {
     fn happened(&mut self, happenings: Vec<Happening>, out: &mut Outbox) {
         for happening in happenings {
             match happening {
-                // Whatever was said on an older connection: this server's vote as it is.
-                Happening::Connected(server) if self.voters.contains(server) => {
-                    self.send_vote(server, out);
+                Happening::Connected(server) => {
+                    self.unheard.insert(server, out.now);
+                    // ZooKeeper repeats what it said last; this is what it would say now.
+                    if self.voters.contains(server) {
+                        self.send_vote(server, out);
+                    }
                 }
-                Happening::Connected(_) => {}
                 Happening::Heard(server, notification) => self.heard(server, notification, out),
                 Happening::Lost(server) => {
                     self.round.forget(server);
                     self.looking.remove(&server);
                     self.answers.remove(&server);
+                    self.unheard.remove(&server);
                 }
             }
             self.conclude(out);
@@ -323,6 +333,11 @@ impl Election {
                 epoch: notification.peer_epoch,
             },
             format: notification.version,
+        };
+        let connected = self.unheard.remove(&from);
+        let word = match connected {
+            Some(since) if out.now < since.plus_ms(DOUBT_MS) => Word::Perhaps,
+            _ => Word::Current,
         };
         if let Some(text) = notification.config
             && self.hear_membership(&text)
@@ -343,7 +358,7 @@ impl Election {
             return;
         }
         match self.phase {
-            Phase::Looking { .. } => match self.round.hear(from, ballot, &self.voters) {
+            Phase::Looking { .. } => match self.round.hear(from, ballot, word, &self.voters) {
                 Tell::Everyone => self.tell_everyone(out),
                 Tell::Nobody => {}
                 Tell::Sender => self.answer(from, ballot, out),

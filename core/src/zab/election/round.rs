@@ -22,6 +22,16 @@ pub(super) enum Tell {
     Sender,
 }
 
+/// Whether what a server says is what it says now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It is.
+    Current,
+    /// It was just connected to: a Java server repeats at first what it said last on an older
+    /// connection, perhaps in another election. Source: spec 1.3.
+    Perhaps,
+}
+
 /// A decided round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -46,6 +56,8 @@ pub(super) struct Round {
     outside: BTreeMap<ServerId, Ballot>,
     /// Voters that look, but have lost their history: heard, and without a say.
     mute: BTreeSet<ServerId>,
+    /// Voters whose vote of this round may be of an earlier election: see [`Word::Perhaps`].
+    doubtful: BTreeSet<ServerId>,
     /// Who was told the proposal because its own vote was worse.
     told: BTreeSet<ServerId>,
     /// Since when a quorum agrees to the proposal.
@@ -64,6 +76,7 @@ impl Round {
             received: BTreeMap::new(),
             outside: BTreeMap::new(),
             mute: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             told: BTreeSet::new(),
             agreed: None,
             outcome: None,
@@ -85,6 +98,7 @@ impl Round {
     fn clear(&mut self) {
         self.received.clear();
         self.mute.clear();
+        self.doubtful.clear();
         self.told.clear();
         self.agreed = None;
     }
@@ -98,8 +112,18 @@ impl Round {
     }
 
     /// Takes the vote of a voter into account.
-    pub(super) fn hear(&mut self, from: ServerId, ballot: Ballot, voters: &Voters) -> Tell {
+    pub(super) fn hear(
+        &mut self,
+        from: ServerId,
+        ballot: Ballot,
+        word: Word,
+        voters: &Voters,
+    ) -> Tell {
         assert!(from != self.me, "a server hears of itself");
+        match word {
+            Word::Current => self.doubtful.remove(&from),
+            Word::Perhaps => self.doubtful.insert(from),
+        };
         match ballot.state {
             State::LOOKING => self.hear_looking(from, ballot, voters),
             State::FOLLOWING | State::LEADING => {
@@ -127,6 +151,10 @@ impl Round {
         let vote = ballot.vote;
         // It looks: it no longer follows or leads.
         self.outside.remove(&from);
+        if vote.is_untrusted() {
+            // It stays in its round, for it listens to nobody that looks.
+            self.mute.insert(from);
+        }
         if vote.round < self.number {
             // Of one without a vote nobody need learn the round; two that answer each other's
             // rounds at once would never stop.
@@ -134,7 +162,6 @@ impl Round {
             return if voter { Tell::Sender } else { Tell::Nobody };
         }
         if vote.is_untrusted() {
-            self.mute.insert(from);
             return Tell::Nobody;
         }
         if self.first.is_untrusted() || !voters.contains(vote.leader) {
@@ -168,10 +195,12 @@ impl Round {
     }
 
     fn hear_decided(&mut self, from: ServerId, ballot: Ballot, voters: &Voters) {
+        // What it voted for while it looked, it votes for no longer.
+        self.mute.remove(&from);
+        self.received.remove(&from);
         if !voters.contains(ballot.vote.leader) {
             return;
         }
-        self.mute.remove(&from);
         if ballot.vote.round == self.number {
             self.received.insert(from, ballot);
             let electors = self.agreeing(&ballot, voters);
@@ -244,11 +273,9 @@ impl Round {
             return None;
         }
         let since = *self.agreed.get_or_insert(now);
+        let heard = |id| self.received.contains_key(&id) || self.mute.contains(&id);
         let accounted_for = |id: ServerId| {
-            id == self.me
-                || self.received.contains_key(&id)
-                || self.mute.contains(&id)
-                || absent(id)
+            id == self.me || absent(id) || (heard(id) && !self.doubtful.contains(&id))
         };
         if now < since.plus_ms(FINALIZE_WAIT_MS) && !voters.ids().into_iter().all(accounted_for) {
             return None;

@@ -1,9 +1,13 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test that meets what it did not expect has failed"
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets what it did not expect has failed, and its numbers are small"
 )]
 
+mod answers;
+mod bench;
 mod connections;
 mod ensembles;
 mod network;

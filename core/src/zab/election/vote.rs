@@ -100,7 +100,7 @@ pub(super) struct Ballot {
 
 impl Ballot {
     /// Whether both want the same. Of those who look everything must be equal; of those who have
-    /// decided only leader and epoch, for a server that joined later knows round and zxid of another
+    /// decided only leader and epoch, for one that joined later knows round and zxid of another
     /// election (ZOOKEEPER-1732, ZOOKEEPER-1805).
     ///
     /// Source: spec 1.9; `Vote.equals`.

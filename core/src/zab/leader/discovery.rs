@@ -56,13 +56,38 @@ impl Leader {
             handler.accepted = packet.zxid.epoch();
             handler.stage = Stage::Known;
         }
+        let member = lasting
+            .views()
+            .iter()
+            .any(|view| view.member(info.server).is_some());
         match self.phase {
-            Phase::Discovering | Phase::Promising { .. } => {}
+            Phase::Discovering => {}
+            Phase::Promising { epoch, .. }
+            | Phase::Agreeing { epoch }
+            | Phase::Adopting { epoch, .. }
+            | Phase::Established { epoch }
+                if member && packet.zxid.epoch() > epoch =>
+            {
+                self.outbid = Some(packet.zxid.epoch());
+            }
+            Phase::Promising { .. } => {}
             Phase::Agreeing { epoch }
             | Phase::Adopting { epoch, .. }
             | Phase::Established { epoch } => self.inform(link, epoch, lasting),
         }
         Ok(())
+    }
+
+    /// A server that has promised itself to a later epoch, of somebody who did not come to lead,
+    /// can never follow in this one. With ZooKeeper's leader it stays outside until the leader
+    /// changes for another reason; here the next epoch is begun for it, once.
+    pub(super) fn check_outbid(&self) -> Result<(), Left> {
+        match self.outbid {
+            None => Ok(()),
+            Some(epoch) => Err(Left::Look(format!(
+                "a server has promised itself to epoch {epoch}, after this leader's"
+            ))),
+        }
     }
 
     /// When a quorum is there, the epoch is one that none of it has promised itself to.

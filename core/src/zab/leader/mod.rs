@@ -55,6 +55,8 @@ pub(super) struct Leader {
     /// Who must agree to what is proposed.
     rules: Arc<Vec<Membership>>,
     reads: Reads,
+    /// A learner has promised itself to this later epoch.
+    outbid: Option<Epoch>,
     /// Voters that look for a leader again.
     returned: BTreeSet<ServerId>,
 }
@@ -98,6 +100,7 @@ impl Leader {
             own: Zxid::ZERO,
             rules: Arc::new(Vec::new()),
             reads: Reads::default(),
+            outbid: None,
             returned: BTreeSet::new(),
         })
     }
@@ -145,6 +148,7 @@ impl Leader {
                     handler.packets.receive(bytes);
                 }
                 self.packets(link, lasting)?;
+                self.check_outbid()?;
             }
             LinkInput::Flushed(bytes) => {
                 if let Some(handler) = self.learners.get_mut(&link) {

@@ -283,7 +283,8 @@ impl Net {
             let node = &self.nodes[id];
             node.leader == Some(leader) && node.epoch == Some(epoch)
         };
-        servers.iter().all(same).then_some(leader)
+        let lives = self.nodes[&leader].leader == Some(leader);
+        (lives && servers.iter().all(same)).then_some(leader)
     }
 
     fn happens(&mut self, happens: Happens) {
@@ -447,12 +448,10 @@ impl Net {
             .get(&leader)
             .is_some_and(|node| node.leader == Some(leader));
         let mut establish = None;
-        let mut give_up = false;
+        let give_up;
         if node.epoch.is_some() {
-            give_up = !leads || self.nodes[&leader].epoch != node.epoch || !reaches(id);
-            if id == leader && !self.has_followers(id) {
-                give_up = true;
-            }
+            let deserted = id == leader && !self.has_followers(id);
+            give_up = deserted || !leads || self.nodes[&leader].epoch != node.epoch || !reaches(id);
         } else if id == leader {
             if self.has_followers(id) {
                 let epochs = self.nodes.values().filter_map(|node| match node.standing {

@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::super::round::{Round, Tell};
+use super::super::round::{Round, Tell, Word};
 use super::super::vote::{Ballot, NOBODY, Voters};
 use super::*;
 
@@ -40,8 +40,12 @@ impl Bench {
     }
 
     fn hear(&mut self, from: i64, state: State, vote: Vote) -> Tell {
-        self.round
-            .hear(ServerId(from), ballot(state, vote), &self.voters)
+        self.round.hear(
+            ServerId(from),
+            ballot(state, vote),
+            Word::Current,
+            &self.voters,
+        )
     }
 
     fn verdict(&mut self) -> Option<Vote> {
@@ -255,8 +259,40 @@ fn nothing_is_waited_for_when_every_voter_was_heard_or_is_absent() {
     // One that looks, and has lost its history, has nothing better to say.
     let mut bench = Bench::new(2, membership(3, 1, ""), voter(5, 1));
     bench.hear(3, State::LOOKING, agreed);
-    bench.hear(1, State::LOOKING, vote(1, -1, 1, 0));
+    bench.hear(1, State::LOOKING, vote(1, -1, 0, 0));
     assert_eq!(bench.verdict(), Some(agreed));
+}
+
+#[test]
+fn what_may_be_an_old_word_is_waited_for() {
+    let agreed = vote(3, 5, 1, 1);
+    for (word, at_once) in [(Word::Current, true), (Word::Perhaps, false)] {
+        let mut bench = Bench::new(2, membership(3, 0, ""), voter(5, 1));
+        bench.hear(1, State::LOOKING, agreed);
+        let ballot = ballot(State::LOOKING, agreed);
+        bench.round.hear(ServerId(3), ballot, word, &bench.voters);
+        assert_eq!(bench.verdict().is_some(), at_once);
+    }
+    let mut bench = Bench::new(2, membership(3, 0, ""), voter(5, 1));
+    bench.hear(1, State::LOOKING, agreed);
+    let old = ballot(State::LOOKING, agreed);
+    bench
+        .round
+        .hear(ServerId(3), old, Word::Perhaps, &bench.voters);
+    assert_eq!(bench.verdict(), None);
+    bench.hear(3, State::LOOKING, agreed);
+    assert_eq!(bench.verdict(), Some(agreed));
+}
+
+#[test]
+fn who_follows_no_longer_votes_as_it_did_while_it_looked() {
+    let mut bench = Bench::new(2, membership(3, 0, ""), voter(5, 1));
+    bench.hear(3, State::LOOKING, vote(3, 5, 1, 1));
+    bench.hear(3, State::FOLLOWING, vote(1, 5, 7, 1));
+    bench.wait(1000);
+    assert_eq!(bench.verdict_without(1), None);
+    bench.wait(1000);
+    assert_eq!(bench.verdict(), None);
 }
 
 #[test]
@@ -306,7 +342,8 @@ fn one_without_history_elects_nobody_and_not_itself() {
 fn a_leader_is_joined_when_a_quorum_and_itself_say_so() {
     // From, state, vote; and whether the last of them decides.
     let following = vote(3, 5, 4, 2);
-    let cases: Vec<(Vec<(i64, State, Vote)>, bool)> = vec![
+    type Heard = Vec<(i64, State, Vote)>;
+    let cases: Vec<(Heard, bool)> = vec![
         // The leader's own word is needed, and a quorum with it.
         (vec![(2, State::FOLLOWING, following)], false),
         (
