@@ -183,6 +183,121 @@ fn ensemble_runs_until_ctrl_c_and_leaves_nothing() {
     assert!(!rows[0].directory.exists());
 }
 
+fn word(address: SocketAddr, word: &str) -> String {
+    support::wire::word(address, word, TIME_MAX).unwrap()
+}
+
+#[test]
+fn ensemble_of_several_servers_survives_its_leader() {
+    let arguments = ["--servers", "3", "--observers", "1", "--tick-time", "200"];
+    let mut up = Up::start("up-ensemble", &arguments);
+    let rows = up.rows();
+    let mut roles: Vec<&str> = rows.iter().map(|row| row.role.as_str()).collect();
+    roles.sort_unstable();
+    assert_eq!(roles, ["follower", "follower", "leader", "observer"]);
+    assert_eq!(rows[3].role, "observer");
+    let servers: Vec<String> = rows.iter().map(|row| row.address.to_string()).collect();
+    let servers = servers.join(",");
+    assert!(
+        up.said("out")
+            .starts_with(&format!("connect with: {servers}\n"))
+    );
+    let leader = rows
+        .iter()
+        .find(|row| row.role == "leader")
+        .unwrap()
+        .clone();
+    let other = rows
+        .iter()
+        .find(|row| row.role == "follower")
+        .unwrap()
+        .clone();
+
+    let mut client = Client::open(other.address, SESSION_TIMEOUT_MS).unwrap();
+    client.create("/a", Some(b"1"), &Acl::open(), 0).unwrap();
+    let found = run(&["status", &servers]);
+    assert_eq!(found.code, Some(0), "{}{}", found.out, found.err);
+    let well = format!(
+        "well: {} leads, 3 of 3 voters serve, 1 observer\n",
+        leader.address
+    );
+    assert!(found.out.contains(&well), "{}", found.out);
+    let row = found
+        .out
+        .lines()
+        .find(|line| line.contains("leader"))
+        .unwrap();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(
+        cells[2..5],
+        ["0x100000002", "1", "1"],
+        "zxid, epoch, sessions"
+    );
+
+    for (row, state) in [
+        (
+            &leader,
+            "leading - broadcast\nzk_quorum_size\t3\nzk_learners\t3\nzk_synced_followers\t2\n",
+        ),
+        (&other, "following - broadcast\nzk_quorum_size\t3\n"),
+        (&rows[3], "observing - broadcast\nzk_observer_master_id\t"),
+    ] {
+        let answer = word(row.address, "mntr");
+        let line = format!("zk_server_state\t{}\nzk_peer_state\t{state}", row.role);
+        assert!(answer.contains(&line), "{line} in {answer}");
+        assert!(answer.contains("zk_global_sessions\t1\n"), "{answer}");
+        let conf = word(row.address, "conf");
+        let peer_type = u8::from(row.role == "observer");
+        let line = format!("peerType={peer_type}\nmembership: \nserver.1=127.0.0.1:");
+        assert!(
+            conf.contains(&line) && conf.ends_with("\nversion=0"),
+            "{conf}"
+        );
+        let session = client.session_id;
+        let dump = word(row.address, "dump");
+        let line = match row.role.as_str() {
+            "leader" => format!("\t0x{session:x}\n"),
+            _ => format!(
+                "Global Sessions(1):\n0x{session:x}\t{}ms\n",
+                client.timeout_ms
+            ),
+        };
+        assert!(dump.contains(&line), "{line} in {dump}");
+    }
+    let answer = word(leader.address, "srvr");
+    assert!(
+        answer.contains("\nProposal sizes last/min/max: "),
+        "{answer}"
+    );
+
+    signal(leader.pid, "-KILL");
+    let out = wait_for("another leader", || {
+        let found = run(&["status", &servers]);
+        (found.code == Some(0)).then_some(found.out)
+    });
+    assert!(
+        out.contains("leads, 2 of 3 voters serve, 1 observer\n"),
+        "{out}"
+    );
+    assert!(
+        out.contains(&format!("note: {} refused the connection", leader.address)),
+        "{out}"
+    );
+    let mut client = wait_for("a session", || {
+        Client::open(other.address, SESSION_TIMEOUT_MS).ok()
+    });
+    assert_eq!(client.data("/a", false).unwrap().0, Some(b"1".to_vec()));
+    wait_for("a report", || {
+        up.said("err")
+            .contains("was killed (signal 9)")
+            .then_some(())
+    });
+    assert_eq!(up.end("-INT"), Some(0), "{}", up.said("err"));
+    for row in rows {
+        assert!(!lives(row.pid), "{row:?}");
+    }
+}
+
 #[test]
 fn no_server_outlives_a_killed_command() {
     let mut up = Up::start("up-killed", &["--servers", "1"]);

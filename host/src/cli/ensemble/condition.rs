@@ -139,8 +139,9 @@ fn read(text: &str) -> Option<Condition> {
 fn version(text: &str) -> String {
     let text = text.split(',').next().unwrap_or(text).trim();
     let short = text.rsplit_once('-').filter(|(_, hash)| {
-        // Debian's build has `--1` there, ZooKeeper's own the commit.
-        hash.len() == 40 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+        // ZooKeeper's own builds have the commit there, Debian's a variable that nothing has set.
+        let commit = hash.len() == 40 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        commit || hash.starts_with("${")
     });
     short.map_or(text, |(version, _)| version).to_owned()
 }

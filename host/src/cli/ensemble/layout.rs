@@ -11,6 +11,9 @@ use super::ports::Ports;
 /// Says what a directory was made with, so that the next `up` finds it again.
 const FILE: &str = "ensemble";
 
+/// As many as `up` makes at most, of both kinds.
+const SERVERS_MAX: u16 = 50;
+
 /// Keys that a local ensemble decides itself.
 const OURS: [&str; 6] = [
     "clientPort",
@@ -169,8 +172,11 @@ impl Shape {
             value.parse().ok()
         };
         let (servers, observers) = (value("servers")?, value("observers")?);
-        let all = servers.checked_add(observers).filter(|&all| all <= 255)?;
-        (servers > 0).then_some(Self {
+        let all = servers.checked_add(observers)?;
+        if servers == 0 || all > SERVERS_MAX {
+            return None;
+        }
+        Some(Self {
             servers,
             observers,
             ports: Ports::at(value("base-port")?, all).ok()?,
