@@ -13,6 +13,8 @@ pub(crate) const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
 /// Releases of Apache ZooKeeper beside Debian's: the last of each line from 3.5 to 3.9.
 const RELEASES: &[&str] = &["3.5.10", "3.6.4", "3.7.2", "3.8.6", "3.9.5"];
 pub(crate) const C_CLIENT_HEADER: &str = "/usr/include/zookeeper/zookeeper.h";
+/// Not in the PATH of everyone. `zabra ensemble start` is tested with it.
+const SSHD: &str = "/usr/sbin/sshd";
 
 pub(crate) fn step(workspace: &Workspace) -> crate::Result {
     let packages = missing_packages(workspace);
@@ -46,6 +48,12 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     }
     if !on_path("cc") {
         packages.extend(["gcc", "libc6-dev"]);
+    }
+    if !on_path("ssh") {
+        packages.push("openssh-client");
+    }
+    if !Path::new(SSHD).exists() {
+        packages.push("openssh-server");
     }
     if ask(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_none() {
         packages.extend(["python3", "python3-venv"]);

@@ -168,6 +168,9 @@ impl Core {
             }
             return;
         };
+        // A request is a sign of its client, too: ZooKeeper's leader waits for the learner's next
+        // answer to a PING, and can end a session right after what it has just written.
+        self.tracker.touch(session, self.now.instant);
         match op {
             OpCode::CREATE_SESSION => {
                 let mut input = body;
