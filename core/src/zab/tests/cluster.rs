@@ -818,7 +818,21 @@ impl Cluster {
                 let disk = &server.disk;
                 let known = (disk.members.version, &disk.members_seen);
                 let names: Vec<_> = disk.members.voters().map(|v| v.0.0).collect();
-                (server.id, server.role, events, &server.restarts, format!("{known:?} {names:?} {:?}", server.zab.as_ref().map(|z| (&z.lasting.last_seen, z.lasting.observer, z.lasting.standing(), z.election.vote()))))
+                (
+                    server.id,
+                    server.role,
+                    events,
+                    &server.restarts,
+                    format!(
+                        "{known:?} {names:?} {:?}",
+                        server.zab.as_ref().map(|z| (
+                            &z.lasting.last_seen,
+                            z.lasting.observer,
+                            z.lasting.standing(),
+                            z.election.vote()
+                        ))
+                    ),
+                )
             })
             .collect();
         panic!("never came: {what}: {events:#?}");
