@@ -233,9 +233,9 @@ impl Cluster {
         let disk = &mut self.servers[at].disk;
         if disk.members.member(id).is_none() {
             // Nobody starts who is not in his own configuration: an operator writes himself in.
-            let mut own = self.membership.member(id).unwrap().clone();
-            own.voter = false;
-            disk.members.servers.insert(id, own);
+            let mut own = Membership::parse(&format!("server.{id}=s{id}:1:2")).unwrap();
+            own.servers.values_mut().for_each(|own| own.voter = false);
+            disk.members.servers.append(&mut own.servers);
             disk.members.version = 0;
             disk.members_seen = None;
         }
