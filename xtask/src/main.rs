@@ -91,6 +91,12 @@ const STEPS: &[Step] = &[
         quick: false,
     },
     Step {
+        name: "kazoo-ensemble",
+        about: "kazoo's own test-suite against an ensemble of three of our servers",
+        run: peers::kazoo_ensemble,
+        quick: false,
+    },
+    Step {
         name: "sim",
         about: "the simulator over many seeds",
         run: rust::sim,

@@ -44,6 +44,17 @@ pub(crate) fn zkcli(workspace: &Workspace) -> crate::Result {
 }
 
 pub(crate) fn kazoo(workspace: &Workspace) -> crate::Result {
+    kazoo_of(workspace, 1)
+}
+
+pub(crate) fn kazoo_ensemble(workspace: &Workspace) -> crate::Result {
+    if workspace.baseline {
+        return skipped("Apache ZooKeeper takes too long to start ensembles");
+    }
+    kazoo_of(workspace, 3)
+}
+
+fn kazoo_of(workspace: &Workspace, servers: usize) -> crate::Result {
     let Some(python) = setup::python_ready(workspace) else {
         return skipped("kazoo is not installed (`cargo xtask setup`)");
     };
@@ -53,7 +64,7 @@ pub(crate) fn kazoo(workspace: &Workspace) -> crate::Result {
     build_server(workspace)?;
     let mut shards = Vec::new();
     for index in 0..KAZOO_SHARDS {
-        shards.push(Shard::start(workspace, &python, index)?);
+        shards.push(Shard::start(workspace, &python, index, servers)?);
     }
     let end = Instant::now() + KAZOO_TIME_MAX;
     let results: Vec<_> = shards.into_iter().map(|shard| shard.finish(end)).collect();
@@ -76,8 +87,15 @@ struct Shard {
 }
 
 impl Shard {
-    fn start(workspace: &Workspace, python: &Path, index: usize) -> Result<Self, String> {
-        let log = workspace.peers_target().join(format!("kazoo-{index}.log"));
+    fn start(
+        workspace: &Workspace,
+        python: &Path,
+        index: usize,
+        servers: usize,
+    ) -> Result<Self, String> {
+        let log = workspace
+            .peers_target()
+            .join(format!("kazoo-{servers}-{index}.log"));
         let output = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let errors = output.try_clone().map_err(|error| error.to_string())?;
         let plugin = workspace.peers().join("kazoo");
@@ -111,6 +129,7 @@ impl Shard {
                 "ZOOKEEPER_VERSION",
                 if workspace.baseline { "3.8.0" } else { "3.9.5" },
             )
+            .env("PEERS_KAZOO_SERVERS", servers.to_string())
             .env("PEERS_KAZOO_SHARD", format!("{index}/{KAZOO_SHARDS}"))
             .stdout(output)
             .stderr(errors);
