@@ -79,6 +79,12 @@ const STEPS: &[Step] = &[
         quick: false,
     },
     Step {
+        name: "ensemble",
+        about: "ensembles of our servers and Apache ZooKeeper's, releases 3.5 to 3.9, under load",
+        run: peers::ensemble,
+        quick: false,
+    },
+    Step {
         name: "zkcli",
         about: "Apache ZooKeeper's zkCli against our server",
         run: peers::zkcli,
