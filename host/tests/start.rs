@@ -1,10 +1,13 @@
 //! What a server says when it starts, and when it cannot: what is wrong, where, and what to do; and
 //! that it then has changed nothing.
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "a test that panics has failed, which is what is wanted"
 )]
 
+#[path = "start/members.rs"]
+mod members;
 #[path = "support"]
 #[expect(dead_code, reason = "other tests use other parts of it")]
 mod support {

@@ -87,7 +87,7 @@ const CORE: &[(&str, &[&str])] = &[
     ("machine", &["ids"]),
     ("path", &[]),
     ("wire", &["error", "ids", "jute"]),
-    ("store", &["ids", "wire"]),
+    ("store", &["ids", "jute", "lane", "wire"]),
     ("tree", &["error", "ids", "jute", "path", "store", "wire"]),
     (
         "server",

@@ -135,7 +135,7 @@ impl Server {
         self.by_session.insert(session, link);
         let timeout_ms = i32::try_from(timeout_ms).unwrap_or(i32::MAX);
         if self.core.learns() {
-            let body = timeout_ms.to_be_bytes();
+            let body = jute::to_vec(&timeout_ms);
             let op = OpCode::CREATE_SESSION;
             self.core.forward((session, Xid(0)), op, &body, None);
         } else {

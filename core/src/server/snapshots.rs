@@ -85,6 +85,11 @@ impl Schedule {
         due && !self.under_way && now >= self.not_before
     }
 
+    /// The next begins as soon as it may.
+    pub(super) const fn make_due(&mut self) {
+        self.txns_due = 0;
+    }
+
     /// There is no state to write before a leader has sent one.
     pub(super) const fn none_yet(&mut self) {
         self.first = false;

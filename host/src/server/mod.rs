@@ -3,6 +3,7 @@
 //! Start reading at [`run`].
 
 pub mod driver;
+mod ensemble;
 mod lives;
 mod run;
 

@@ -1,6 +1,5 @@
 //! From a configuration to a server that serves, and back to nothing.
 
-use core::cell::RefCell;
 use core::hash::BuildHasher;
 use core::net::SocketAddr;
 use core::num::NonZeroU32;
@@ -11,24 +10,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use tracing::{info, warn};
 use zabra_core::ids::{Seq, UnixMillis, Zxid};
 use zabra_core::machine::Now;
-use zabra_core::server::{
-    EnsembleConfig, Event, HostFacts, Recovered, Server, SnapshotOp, StoreOp,
-};
-use zabra_core::store::epochs;
+use zabra_core::server::{Event, HostFacts, Recovered, Server, SnapshotOp, StoreOp};
 use zabra_core::store::log::LogOptions;
 use zabra_core::store::names::Compression as FileCompression;
 use zabra_core::store::recent::Recent;
 use zabra_core::store::recovery::{self, recover};
 use zabra_core::tree::Loader;
-use zabra_core::zab::{self, Membership, MembershipOp};
 
-use super::driver::{Driver, DriverError, Ended, Inbox, Lanes as LanesOf, MembersHook, runtime};
+use super::driver::{Driver, DriverError, Ended, Inbox, Lanes as LanesOf, runtime};
+use super::ensemble::{History, Place};
 use super::lives::live_on;
-use crate::config::{self, Compression, ServerConfig, dynamic};
+use crate::config::dynamic::WriteError;
+use crate::config::{Compression, ServerConfig};
 use crate::error::Error;
 use crate::host_facts;
 use crate::logging::EventLog;
@@ -63,28 +59,25 @@ pub fn run(
         Autocreate::No
     };
     let directories = Directories::open(&config.data_dir, &config.data_log_dir, autocreate)?;
-    let alone = config.ensemble.is_none();
-    let sockets = SocketsMax::new(host_facts::open_files_max(), alone);
+    let sockets = SocketsMax::new(host_facts::open_files_max(), config.ensemble.is_none());
+    let place = config.ensemble.as_ref().map(Place::new);
     let listeners = listen(&config, &sockets)?;
     let bound = listeners.local_addrs();
     if let Some(first) = bound.first() {
         config.core.host.client_port = first.port();
     }
-    let ensemble = config.ensemble.as_ref();
-    let peers = PeerOptions {
-        sockets_max: sockets.peers,
-        keep_alive: config.tcp_keep_alive,
-        bind_attempts: ensemble.map_or(0, |ensemble| ensemble.bind_attempts_max),
-        ..PeerOptions::default()
-    };
-    let members = Rc::new(RefCell::new(ensemble.map(members_of)));
     let host = Host {
-        config,
         directories,
         listeners,
-        peers,
-        members,
+        peers: PeerOptions {
+            keep_alive: config.tcp_keep_alive,
+            sockets_max: sockets.peers,
+            bind_attempts: bind_attempts(&config),
+            ..PeerOptions::default()
+        },
+        place,
         gauges: Arc::default(),
+        config,
     };
     let runtime = runtime().map_err(|error| host.error(error))?;
     let mut started = Some(started);
@@ -107,8 +100,8 @@ struct Host {
     directories: Directories,
     listeners: Listeners,
     peers: PeerOptions,
-    /// The membership in force, and the one that was proposed after it, of an ensemble.
-    members: Rc<RefCell<Option<Members>>>,
+    /// `None`: it stands alone.
+    place: Option<Place>,
     gauges: Arc<Gauges>,
 }
 
@@ -127,8 +120,7 @@ impl Host {
         } = self;
         let begun = Instant::now();
         let entropy = entropy();
-        let loaded = load(config, directories, entropy)?;
-        let found = &loaded.found;
+        let (loader, history, found) = self.load(entropy)?;
         // Of this life only: what the lanes of the last one still say is not for this machine.
         let inbox = Inbox::new();
         let lanes = Lanes::start(
@@ -154,16 +146,29 @@ impl Host {
             instant: zabra_core::ids::Instant(0),
             wall: wall(),
         };
-        let machine = self.machine(loaded, recovered, entropy, now)?;
+        let core = config.core.clone();
+        let machine = match (&self.place, history) {
+            (Some(place), Some(history)) => {
+                place.machine(core, loader, recovered, history, entropy, now)
+            }
+            _ => Server::new(core, loader, recovered, entropy, now),
+        };
+        let members = match &self.place {
+            Some(place) => place.members(),
+            None => Box::new(|_| Ok(())),
+        };
         let facts = facts(directories, &lanes);
         started();
+        if let Some(place) = &self.place {
+            info!("{}", place.introduction());
+        }
         let driver = Driver {
             machine,
             lanes: Handed(Rc::clone(&lanes)),
             listeners: self.listeners.try_clone().map_err(Error::Runtime)?,
             peers: self.peers,
             inbox,
-            members: self.members_hook(),
+            members,
             facts,
             events: events(),
             warnings: Box::new(|line| warn!("{line}")),
@@ -178,94 +183,37 @@ impl Host {
         ended.map_err(|error| self.error(error))
     }
 
-    /// The server over what was read.
-    fn machine(
-        &self,
-        loaded: Loaded,
-        recovered: Recovered,
-        entropy: u64,
-        now: Now,
-    ) -> Result<Server, Error> {
-        let Loaded {
-            loader,
+    /// Reads what is there.
+    fn load(&self, entropy: u64) -> Result<(Loader, Option<History>, recovery::Recovered), Error> {
+        let (config, directories) = (&self.config, &self.directories);
+        let loader = Loader::new(entropy, config.core.tree_digest);
+        let (txns_min, bytes_max) = self.place.as_ref().map_or((0, 0), Place::history_max);
+        let mut recent = Recent::new(loader, txns_min, bytes_max);
+        let (mut logs, mut snapshots) = (directories.logs(), directories.snapshots());
+        let found = recover(&mut logs, &mut snapshots, &mut recent)?;
+        for note in &found.notes {
+            warn!("{note}");
+        }
+        let (loader, base, recent) = recent.finish();
+        let Some(place) = &self.place else {
+            return Ok((loader, None, found));
+        };
+        let nothing = found.snapshot.is_none() && found.last == Zxid::ZERO;
+        let trusted = place.trusts(&config.data_log_dir, nothing)?;
+        if !trusted {
+            warn!(
+                "there is no data, and nobody said that there should be none: this server has no \
+                 vote before a leader has given it the state; if all are new, create the file \
+                 `initialize` in dataLogDir, or set db.autocreate"
+            );
+        }
+        let history = History {
             base,
             recent,
-            found,
-        } = loaded;
-        let core = self.config.core.clone();
-        let Some(ensemble) = &self.config.ensemble else {
-            return Ok(Server::new(core, loader, recovered, entropy, now));
+            epochs: directories.epochs(found.last)?,
+            trusted,
         };
-        let mut snapshots = self.directories.snapshots();
-        let epochs = epochs::open(&mut snapshots, found.last).map_err(|source| Error::Store {
-            path: self.config.data_dir.clone(),
-            source: Box::new(source),
-        })?;
-        let history = zab::Recovered {
-            base,
-            recent,
-            accepted: epochs.accepted,
-            current: epochs.current,
-            divergent: false,
-            trusted: found.last > Zxid::ZERO || found.snapshot.is_some() || self.may_begin()?,
-        };
-        let mut options = ensemble.zab.clone();
-        if let Some(members) = &*self.members.borrow() {
-            options.committed = members.committed.clone();
-            options.last_seen.clone_from(&members.last_seen);
-        }
-        let choices = EnsembleConfig {
-            read_only_mode: ensemble.read_only_mode,
-            local_sessions: ensemble.local_sessions,
-            local_sessions_upgrading: ensemble.local_sessions_upgrading,
-            leader_serves: ensemble.leader_serves,
-            reconfig: options.reconfig_enabled,
-            standalone_enabled: ensemble.standalone_enabled,
-        };
-        Ok(Server::in_ensemble(
-            core, choices, options, loader, recovered, history, entropy, now,
-        ))
-    }
-
-    /// Whether a server without data may vote, as one of a new ensemble, and is not one that lost
-    /// its data.
-    ///
-    /// Source: spec 7.9, `FileTxnSnapLog.restore`.
-    fn may_begin(&self) -> Result<bool, Error> {
-        let marker = self.config.data_log_dir.join("initialize");
-        match std::fs::remove_file(&marker) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let ensemble = self.config.ensemble.as_ref();
-                Ok(ensemble.is_none_or(|ensemble| ensemble.db_autocreate))
-            }
-            Err(source) => Err(Error::Store {
-                path: marker,
-                source: Box::new(source),
-            }),
-        }
-    }
-
-    /// Writes memberships, and remembers them for the next life.
-    fn members_hook(&self) -> MembersHook {
-        let files = self.config.ensemble.as_ref();
-        let files = files.and_then(|ensemble| ensemble.files.clone());
-        let members = Rc::clone(&self.members);
-        Box::new(move |op| {
-            if let Some(files) = &files {
-                dynamic::apply(files, &op)?;
-            }
-            if let Some(members) = &mut *members.borrow_mut() {
-                match op {
-                    MembershipOp::Seen(seen) => members.last_seen = Some(seen),
-                    MembershipOp::Active(active) => {
-                        members.committed = active;
-                        members.last_seen = None;
-                    }
-                }
-            }
-            Ok(())
-        })
+        Ok((loader, Some(history), found))
     }
 
     fn error(&self, error: DriverError) -> Error {
@@ -276,16 +224,34 @@ impl Host {
                 endpoint: error.endpoint,
                 source: error.source,
             },
-            // A lane's error is the store's own, which names its file, or a panic's.
-            DriverError::Lane(source) => match source.downcast::<crate::store::Error>() {
-                Ok(error) => Error::from(*error),
-                Err(source) => Error::Store {
-                    path: self.config.data_log_dir.clone(),
-                    source,
-                },
+            DriverError::Lane(source) => self.lane_error(source),
+        }
+    }
+
+    /// An error that names its file, if what failed has one.
+    fn lane_error(&self, source: Box<dyn core::error::Error + Send + Sync>) -> Error {
+        let source = match source.downcast::<crate::store::Error>() {
+            Ok(error) => return Error::from(*error),
+            Err(source) => source,
+        };
+        match source.downcast::<WriteError>() {
+            Ok(error) => Error::Store {
+                path: error.file,
+                source: format!("cannot be {}: {}", error.what, error.source).into(),
+            },
+            // A panic's.
+            Err(source) => Error::Store {
+                path: self.config.data_log_dir.clone(),
+                source,
             },
         }
     }
+}
+
+/// Attempts to listen for elections.
+fn bind_attempts(config: &ServerConfig) -> u32 {
+    let ensemble = config.ensemble.as_ref();
+    ensemble.map_or(0, |ensemble| ensemble.bind_attempts_max)
 }
 
 fn listen(config: &ServerConfig, sockets: &SocketsMax) -> Result<Listeners, Error> {
@@ -331,50 +297,6 @@ impl SocketsMax {
             peers: Some(peers),
         }
     }
-}
-
-/// Who is in the ensemble, as far as this process knows.
-struct Members {
-    committed: Membership,
-    last_seen: Option<Membership>,
-}
-
-fn members_of(ensemble: &config::EnsembleConfig) -> Members {
-    Members {
-        committed: ensemble.zab.committed.clone(),
-        last_seen: ensemble.zab.last_seen.clone(),
-    }
-}
-
-/// What was on disk.
-struct Loaded {
-    loader: Loader,
-    /// What comes before `recent`.
-    base: Zxid,
-    recent: Vec<(Zxid, Bytes)>,
-    found: recovery::Recovered,
-}
-
-/// Reads what is there.
-fn load(config: &ServerConfig, directories: &Directories, entropy: u64) -> Result<Loaded, Error> {
-    let loader = Loader::new(entropy, config.core.tree_digest);
-    // Standing alone, nobody asks what was.
-    let kept = config.ensemble.as_ref().map(|ensemble| &ensemble.zab);
-    let (txns_min, bytes_max) =
-        kept.map_or((0, 0), |zab| (zab.history_txns_min, zab.history_bytes_max));
-    let mut loader = Recent::new(loader, txns_min, bytes_max);
-    let (mut logs, mut snapshots) = (directories.logs(), directories.snapshots());
-    let found = recover(&mut logs, &mut snapshots, &mut loader)?;
-    for note in &found.notes {
-        warn!("{note}");
-    }
-    let (loader, base, recent) = loader.finish();
-    Ok(Loaded {
-        loader,
-        base,
-        recent,
-        found,
-    })
 }
 
 fn lane_options(config: &ServerConfig) -> LaneOptions {

@@ -291,7 +291,7 @@ impl Drop for Server {
 
 /// An address that nobody listens on, outside the range from which the kernel takes ports for
 /// connections.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let offset = process::id()

@@ -5,6 +5,7 @@
 
 use crate::error::ErrorCode;
 use crate::ids::{LinkId, SessionId, Xid};
+use crate::jute;
 use crate::server::conn::{Conn, Stage};
 use crate::server::prep::wants_ephemeral;
 use crate::server::{Core, Event, Server};
@@ -142,7 +143,7 @@ impl Core {
             let timeout_ms = i32::try_from(conn.timeout_ms).unwrap_or(i32::MAX);
             if self.learns() {
                 let op = OpCode::CREATE_SESSION;
-                let body = timeout_ms.to_be_bytes();
+                let body = jute::to_vec(&timeout_ms);
                 self.forward((conn.session, Xid(0)), op, &body, None);
             } else {
                 self.create_session(conn.session, timeout_ms, Owner::Here, None);
