@@ -11,6 +11,8 @@ use crate::workspace::{Workspace, ask, on_path, run};
 
 pub(crate) const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
 pub(crate) const C_CLIENT_HEADER: &str = "/usr/include/zookeeper/zookeeper.h";
+/// Not in the PATH of everyone. `zabra ensemble start` is tested with it.
+const SSHD: &str = "/usr/sbin/sshd";
 
 pub(crate) fn step(workspace: &Workspace) -> crate::Result {
     let packages = missing_packages(workspace);
@@ -36,6 +38,12 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     }
     if !on_path("cc") {
         packages.extend(["gcc", "libc6-dev"]);
+    }
+    if !on_path("ssh") {
+        packages.push("openssh-client");
+    }
+    if !Path::new(SSHD).exists() {
+        packages.push("openssh-server");
     }
     if ask(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_none() {
         packages.extend(["python3", "python3-venv"]);
