@@ -42,7 +42,7 @@ pub(crate) fn all(
         let entries = clients.iter().flatten();
         entries.filter_map(|entry| match entry {
             Entry::Call(call) => Some(call),
-            Entry::Connected { .. } | Entry::Event { .. } => None,
+            Entry::Connected | Entry::Event { .. } => None,
         })
     };
     for call in calls() {
@@ -106,7 +106,9 @@ fn outcome(call: &Call, model: &Model) {
                     (path, if differs { BAD_VERSION } else { NO_NODE })
                 }
                 Request::Delete { path } => (path, NO_NODE),
-                _ => panic!("{call:x?}"),
+                Request::SetBoth { .. } | Request::Get { .. } | Request::Sync | Request::Close => {
+                    panic!("{call:x?}")
+                }
             };
             let there = model.at(path, answer.zxid).is_some();
             assert_eq!(there, code != NO_NODE, "{call:x?}");
@@ -122,7 +124,7 @@ fn acknowledged(call: &Call, answer: &Answer, model: &Model) {
         Request::Set { .. } => OpCode::SET_DATA,
         Request::Delete { .. } => OpCode::DELETE,
         Request::SetBoth { .. } => OpCode::MULTI,
-        _ => OpCode::CLOSE_SESSION,
+        Request::Get { .. } | Request::Sync | Request::Close => OpCode::CLOSE_SESSION,
     };
     let expected = Some(&(answer.zxid, Effect::Done(op)));
     assert_eq!(done, expected, "an acknowledged write is lost: {call:x?}");
@@ -197,7 +199,7 @@ fn real_time(clients: &[Vec<Entry>]) {
         let mut synced: Option<Instant> = None;
         for entry in entries {
             let Entry::Call(call) = entry else {
-                if matches!(entry, Entry::Connected { .. }) {
+                if matches!(entry, Entry::Connected) {
                     synced = None;
                 }
                 continue;
@@ -258,7 +260,7 @@ fn watches(entries: &[Entry], model: &Model) -> usize {
     let mut fired = 0;
     for entry in entries {
         match entry {
-            Entry::Connected { .. } => set.clear(),
+            Entry::Connected => set.clear(),
             Entry::Event { zxid, kind, path } => {
                 let since = set.remove(path.as_str());
                 let since = since.unwrap_or_else(|| panic!("no watch was on {path}"));

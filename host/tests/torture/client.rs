@@ -79,9 +79,10 @@ pub(crate) struct Answer {
 
 /// A line of what a client writes down, in the order in which it happened to it.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are calls")]
 pub(crate) enum Entry {
     /// A connection with this session.
-    Connected { session: i64 },
+    Connected,
     /// A watch fired.
     Event { zxid: i64, kind: i32, path: String },
     /// A request.
@@ -90,6 +91,7 @@ pub(crate) enum Entry {
 
 /// Why there is no connection.
 #[derive(Debug)]
+#[expect(dead_code, reason = "the reason is read when it is printed")]
 pub(crate) enum Refusal {
     /// The session is over.
     Expired,
@@ -189,7 +191,7 @@ impl Client {
             xid,
         });
         self.stream = Some(connection);
-        self.entries.push(Entry::Connected { session: id });
+        self.entries.push(Entry::Connected);
         Ok(())
     }
 
@@ -250,7 +252,11 @@ impl Client {
                             stat = Some(reader.stat()?);
                         }
                         Request::Set { .. } => stat = Some(reader.stat()?),
-                        _ => {}
+                        Request::Create { .. }
+                        | Request::Delete { .. }
+                        | Request::SetBoth { .. }
+                        | Request::Sync
+                        | Request::Close => {}
                     }
                 }
                 Ok(Some(Answer {

@@ -9,6 +9,7 @@ use super::check;
 use super::client::{Client, Request};
 use super::cluster::Cluster;
 use super::fault::{self, Fault};
+use super::forgery;
 use super::history;
 use super::load::{self, Load};
 use super::options::Options;
@@ -49,7 +50,7 @@ pub(crate) fn run_all(options: &Options, namespaces: bool) {
         );
         let mut random = random.fork();
         run(
-            options.servers,
+            options,
             namespaces,
             time,
             &mut random,
@@ -63,14 +64,14 @@ pub(crate) fn run_all(options: &Options, namespaces: bool) {
 }
 
 fn run(
-    servers: u32,
+    options: &Options,
     namespaces: bool,
     time: Duration,
     random: &mut Random,
     deck: &mut Vec<Fault>,
     tally: &mut Tally,
 ) {
-    let mut cluster = Cluster::start("episode", servers, namespaces, |_| {
+    let mut cluster = Cluster::start("episode", options.servers, namespaces, |_| {
         SERVER_OPTIONS.to_owned()
     });
     cluster.wait_until_whole(WHOLE_TIME_MAX);
@@ -81,6 +82,9 @@ fn run(
         thread::sleep(random.duration_ms(300, 1500));
         if deck.is_empty() {
             deck.extend(Fault::all(namespaces));
+            if let Some(name) = &options.fault {
+                deck.retain(|fault| format!("{fault:?}") == *name);
+            }
             random.shuffle(deck);
         }
         let Some(fault) = deck.pop() else {
@@ -96,6 +100,7 @@ fn run(
     let history = history::read(cluster.data());
     let trees = history::load_trees(cluster.data());
     let summary = check::all(&entries, &history, &trees, last);
+    forgery::none_passes(&entries, &history, &trees, last);
     eprintln!("episode: {written} writes acknowledged; {summary}");
 }
 

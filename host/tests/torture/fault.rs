@@ -134,10 +134,8 @@ pub(crate) fn begin(fault: Fault, cluster: &mut Cluster, random: &mut Random) ->
             kill(cluster, &mut ongoing, leader);
             thread::sleep(random.duration_ms(100, 1500));
             let modes = followers.iter().map(|&id| (cluster.status(id).mode, id));
-            let next = modes
-                .filter(|&(mode, _)| mode == Mode::Leader)
-                .map(|it| it.1);
-            let next = next.last().unwrap_or(follower);
+            let mut leading = modes.filter(|it| it.0 == Mode::Leader).map(|it| it.1);
+            let next = leading.next().unwrap_or(follower);
             cluster.launch(leader);
             cluster.kill(next);
             cluster.launch(next);
@@ -205,6 +203,8 @@ pub(crate) fn end(mut ongoing: Ongoing, cluster: &mut Cluster) -> Duration {
     cluster.network.cut(&BTreeSet::new());
     cluster.resume_all();
     if let Some(mut tracer) = ongoing.tracer.take() {
+        let early = tracer.try_wait().unwrap();
+        assert_eq!(early, None, "strace has not slowed the disk down");
         // It lets go of the thread when it is asked to end.
         run(
             "sh",
@@ -220,8 +220,11 @@ pub(crate) fn end(mut ongoing: Ongoing, cluster: &mut Cluster) -> Duration {
         cluster.free_disk(id);
         // Out of room a server ends, rather than to say yes to what it cannot keep; it is begun
         // again as by any supervisor.
-        if full && id == ongoing.victim {
-            let _ = cluster.ended(id);
+        if full
+            && id == ongoing.victim
+            && let Some(status) = cluster.ended(id)
+        {
+            eprintln!("  without room server {id} ended: {status}");
         }
         if ongoing.fault != Fault::WipeFollower {
             cluster.launch(id);

@@ -18,6 +18,7 @@ mod client;
 mod cluster;
 mod episode;
 mod fault;
+mod forgery;
 mod history;
 mod load;
 mod minority;

@@ -8,7 +8,7 @@ use zabra_core::wire::txn::{self, CreateKind, Txn};
 
 use super::history::History;
 
-/// Source: `ZooDefs.OpCode.multi` and its like: only what the load asks for.
+/// What servers keep there for themselves is not modelled.
 const SYSTEM: &str = "/zookeeper";
 
 /// A znode at some moment.
@@ -116,12 +116,12 @@ impl Model {
                 self.put(path, zxid, Some(node));
             }
             Txn::Multi(parts) => {
-                let refused = parts.iter().find_map(|(_, part)| match part {
-                    Txn::Error(code) if code.0 != 0 => Some(code.0),
-                    _ => None,
-                });
-                if let Some(code) = refused {
-                    return Effect::Refused(code);
+                for (_, part) in parts {
+                    if let Txn::Error(code) = part
+                        && code.0 != 0
+                    {
+                        return Effect::Refused(code.0);
+                    }
                 }
                 for (op, part) in parts {
                     self.apply(zxid, client, part, *op);
@@ -140,7 +140,10 @@ impl Model {
             .map(|(path, _)| path.to_owned())
             .collect();
         let said = paths.unwrap_or_default().iter();
-        let said: BTreeSet<String> = said.filter_map(|path| path.0.as_deref()).map(str::to_owned).collect();
+        let said: BTreeSet<String> = said
+            .filter_map(|path| path.0.as_deref())
+            .map(str::to_owned)
+            .collect();
         assert_eq!(
             said, owned,
             "0x{zxid:x}: the ephemerals of session {client:x}"

@@ -18,7 +18,7 @@ pub(crate) enum Part {
 }
 
 /// The options.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// For how long faults are injected.
     pub(crate) time: Duration,
@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// Only that.
     pub(crate) part: Option<Part>,
+    /// Only this kind of fault, as it is called in the report.
+    pub(crate) fault: Option<String>,
 }
 
 impl Options {
@@ -35,12 +37,13 @@ impl Options {
             servers: SERVERS_MIN,
             seed: RandomState::new().hash_one(0_u8) >> 32,
             part: None,
+            fault: None,
         };
         while let Some(name) = arguments.next() {
             let value = arguments
                 .next()
                 .ok_or_else(|| format!("{name} needs a value"))?;
-            let number = || {
+            let number = || -> Result<u64, String> {
                 let wrong = |_| format!("{name}: expected a whole number, found {value:?}");
                 value.parse::<u64>().map_err(wrong)
             };
@@ -52,6 +55,7 @@ impl Options {
                     let servers = u32::try_from(number()?).unwrap_or(u32::MAX);
                     options.servers = servers.clamp(SERVERS_MIN, SERVERS_MAX);
                 }
+                "--fault" => options.fault = Some(value),
                 "--only" => {
                     options.part = Some(match value.as_str() {
                         "minority" => Part::Minority,
