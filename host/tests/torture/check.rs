@@ -53,6 +53,7 @@ pub(crate) fn all(
     let mut fired = 0;
     for entries in clients {
         monotonic(entries);
+        in_turn(entries, &model);
         fired += watches(entries, &model);
     }
     for (id, tree) in trees {
@@ -250,6 +251,31 @@ fn monotonic(entries: &[Entry]) {
             assert!(answer.zxid >= seen.1, "after 0x{:x}: {call:x?}", seen.1);
         }
         seen = (call.session, answer.zxid);
+    }
+}
+
+/// What is asked on one connection is done in this order; if the connection is lost, up to some
+/// request and not beyond.
+fn in_turn(entries: &[Entry], model: &Model) {
+    let mut before = 0;
+    let mut undone: Option<&Call> = None;
+    for entry in entries {
+        let call = match entry {
+            Entry::Connected => {
+                undone = None;
+                continue;
+            }
+            Entry::Call(call) if call.request.is_write() => call,
+            Entry::Call(_) | Entry::Event { .. } => continue,
+        };
+        match model.requests.get(&(call.session, call.xid)) {
+            Some((zxid, _)) => {
+                assert!(undone.is_none(), "done: {call:x?}, and not: {undone:x?}");
+                assert!(*zxid > before, "after 0x{before:x}: {call:x?}");
+                before = *zxid;
+            }
+            None => undone = Some(call),
+        }
     }
 }
 

@@ -170,7 +170,9 @@ impl Client {
             .buffer(Some(password))
             .byte(self.asks_read_only.into());
         let mut connection = stream;
-        send(&mut connection, request.bytes())?;
+        let mut frame = Vec::new();
+        append_frame(&mut frame, request.bytes());
+        connection.write_all(&frame)?;
         let response = receive(&mut connection)?;
         let mut reader = Reader(&response);
         let fields: super::support::wire::Result<_> = (|| {
@@ -200,33 +202,52 @@ impl Client {
     /// # Panics
     /// If there is no connection.
     pub(crate) fn call(&mut self, request: Request) -> Option<Answer> {
+        self.call_all(vec![request]).pop()
+    }
+
+    /// Asks all at once, and waits for the answers. There are fewer of them if the connection is
+    /// lost.
+    ///
+    /// # Panics
+    /// If there is no connection.
+    pub(crate) fn call_all(&mut self, requests: Vec<Request>) -> Vec<Answer> {
         let session = self.session.as_mut().expect("connected");
-        session.xid += 1;
-        let (session, xid) = (session.id, session.xid);
-        let mut frame = Writer::default();
-        encode(&mut frame, xid, &request);
+        let (id, first) = (session.id, session.xid + 1);
+        let mut frames = Vec::new();
+        for request in &requests {
+            session.xid += 1;
+            let mut frame = Writer::default();
+            encode(&mut frame, session.xid, request);
+            append_frame(&mut frames, frame.bytes());
+        }
         let invoked = Instant::now();
         let stream = self.stream.as_mut().expect("connected");
-        let reply = match send(stream, frame.bytes()) {
-            Ok(()) => self.reply(xid, &request),
-            Err(error) => Err(error),
-        };
-        let closed = request == Request::Close;
-        let answer = reply.ok();
-        if answer.is_none() || closed {
+        let mut lost = stream.write_all(&frames).is_err();
+        let mut answers = Vec::new();
+        for (xid, request) in (first..).zip(requests) {
+            let answer = if lost {
+                None
+            } else {
+                self.reply(xid, &request).ok()
+            };
+            lost = answer.is_none();
+            if request == Request::Close && !lost {
+                self.session = None;
+                self.stream = None;
+            }
+            answers.extend(answer.clone());
+            self.entries.push(Entry::Call(Call {
+                session: id,
+                xid,
+                request,
+                invoked,
+                answer,
+            }));
+        }
+        if lost {
             self.stream = None;
         }
-        if closed && answer.is_some() {
-            self.session = None;
-        }
-        self.entries.push(Entry::Call(Call {
-            session,
-            xid,
-            request,
-            invoked,
-            answer: answer.clone(),
-        }));
-        answer
+        answers
     }
 
     fn reply(&mut self, wanted: i32, request: &Request) -> io::Result<Answer> {
@@ -321,11 +342,10 @@ fn encode(frame: &mut Writer, xid: i32, request: &Request) {
     }
 }
 
-fn send(stream: &mut TcpStream, payload: &[u8]) -> io::Result<()> {
-    let length = i32::try_from(payload.len()).map_err(io::Error::other)?;
-    let mut frame = length.to_be_bytes().to_vec();
-    frame.extend_from_slice(payload);
-    stream.write_all(&frame)
+fn append_frame(frames: &mut Vec<u8>, payload: &[u8]) {
+    let length = i32::try_from(payload.len()).expect("clients send nothing of 2 GiB");
+    frames.extend_from_slice(&length.to_be_bytes());
+    frames.extend_from_slice(payload);
 }
 
 fn receive(stream: &mut TcpStream) -> io::Result<Vec<u8>> {

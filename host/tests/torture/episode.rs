@@ -100,8 +100,8 @@ fn run(
     let history = history::read(cluster.data());
     let trees = history::load_trees(cluster.data());
     let summary = check::all(&entries, &history, &trees, last);
-    forgery::none_passes(&entries, &history, &trees, last);
-    eprintln!("episode: {written} writes acknowledged; {summary}");
+    let noticed = forgery::none_passes(&entries, &history, &trees, last);
+    eprintln!("episode: {written} writes acknowledged; {summary}; {noticed} forgeries noticed");
 }
 
 /// Makes what the clients work with.

@@ -17,6 +17,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 const REGISTERS: usize = 4;
 /// Znodes that a client keeps before it deletes the oldest.
 const KEPT_MAX: usize = 40;
+/// Requests of one client in flight.
+const BURST_MAX: usize = 60;
 const LONG_DATA_BYTES: usize = 6_000;
 const END_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -165,7 +167,8 @@ impl Worker {
             }
             12..27 => self.compare_and_set(register),
             27..50 => self.get(register, false),
-            50..62 => {
+            50..53 => self.burst(),
+            53..62 => {
                 if self.call(Request::Sync).is_some() {
                     self.get(register, false);
                 }
@@ -189,6 +192,28 @@ impl Worker {
             98 => self.client.disconnect(),
             _ => _ = self.call(Request::Close),
         }
+    }
+
+    /// Many requests before the first answer.
+    fn burst(&mut self) {
+        let requests = (0..self.random.below(BURST_MAX)).map(|_| {
+            let path = register(self.random.below(REGISTERS));
+            if self.random.below(4) == 0 {
+                return Request::Get { path, watch: false };
+            }
+            let data = self.unique();
+            Request::Set {
+                path,
+                data,
+                version: -1,
+            }
+        });
+        let requests = requests.collect();
+        let answers = self.client.call_all(requests);
+        let done = |answer: &&super::client::Answer| answer.code == 0 && answer.data.is_none();
+        let written = answers.iter().filter(done).count();
+        let written = u64::try_from(written).unwrap_or(0);
+        self.written.fetch_add(written, Ordering::Relaxed);
     }
 
     fn get(&mut self, path: String, watch: bool) {
