@@ -105,7 +105,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("host_facts", &[]),
     ("logging", &[]),
     ("net", &[]),
-    ("store", &["ids", "jute", "lane", "wire"]),
+    ("store", &["error"]),
     (
         "server",
         &["config", "error", "host_facts", "logging", "net", "store"],
