@@ -105,7 +105,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("host_facts", &[]),
     ("logging", &[]),
     ("net", &[]),
-    ("store", &["error"]),
+    ("store", &["Error", "error"]),
     (
         "server",
         &["config", "error", "host_facts", "logging", "net", "store"],
