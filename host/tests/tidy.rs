@@ -105,7 +105,7 @@ const HOST: &[(&str, &[&str])] = &[
     ("host_facts", &[]),
     ("logging", &[]),
     ("net", &[]),
-    ("store", &["ids", "jute", "lane", "wire"]),
+    ("store", &["Error", "error"]),
     (
         "server",
         &["config", "error", "host_facts", "logging", "net", "store"],
@@ -147,6 +147,7 @@ fn crates_and_words_stay_where_they_belong() {
                 "host/src/net/",
                 "host/src/server/",
                 "host/src/cli/server.rs",
+                "host/src/cli/ensemble/stop.rs",
             ],
         ),
         ("wasmtime", &["host/src/wasm.rs"]),

@@ -20,9 +20,10 @@ pub(crate) fn clippy(workspace: &Workspace) -> crate::Result {
     run(workspace
         .cargo(&["clippy", "--workspace", "--all-targets"])
         .args(deny))?;
-    // `test = false` keeps it out of a plain `cargo test`, and so out of --all-targets.
+    // `test = false` keeps them out of a plain `cargo test`, and so out of --all-targets.
     run(workspace
-        .cargo(&["clippy", "--workspace", "--test", "peers"])
+        .cargo(&["clippy", "--workspace"])
+        .args(["--test", "peers", "--test", "ensemble"])
         .args(deny))?;
     Ok(Outcome::Passed)
 }

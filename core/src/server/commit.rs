@@ -14,8 +14,8 @@ use crate::error::ErrorCode;
 use crate::ids::{Instant, LinkId, SessionId, Xid, Zxid};
 use crate::jute::{self, Text};
 use crate::tree::watch::Table;
-use crate::tree::{Applied, Change};
-use crate::wire::client::{Create2Response, EventType, MultiHeader, OpCode};
+use crate::tree::{Applied, CONFIG, Change};
+use crate::wire::client::{Create2Response, EventType, GetDataResponse, MultiHeader, OpCode};
 use crate::wire::records::{Acl, Perms};
 use crate::wire::txn::{self, DIGEST_VERSION, Txn, TxnDigest, TxnHeader};
 
@@ -211,6 +211,12 @@ impl Server {
         let before = conn.out.len();
         let last = self.core.tree.last_zxid();
         match applied {
+            Applied::Set { stat } if op == OpCode::RECONFIG => {
+                // Source: `FinalRequestProcessor`, case `reconfig`: as `getConfig` answers.
+                let tree = &self.core.tree;
+                let data = tree.find(CONFIG).and_then(|node| tree.data(node));
+                conn.answer(header.cxid, last, &GetDataResponse { data, stat: *stat });
+            }
             Applied::Failed(code) => conn.reply(xid, last, Some(*code), |_| {}),
             Applied::Created { .. } | Applied::Done | Applied::Multi(_) | Applied::Set { .. } => {
                 conn.reply(xid, last, None, |out| {

@@ -27,6 +27,10 @@ const STRANGERS_MAX: usize = 64;
 const OUTSIDERS_MAX: usize = 64;
 /// Addresses of a server that are remembered of what it says itself.
 const ADDRESSES_MAX: usize = 8;
+/// Milliseconds, beside the time that connecting took, in which a peer that took a connection must
+/// show that it lives, at first. A process that dies closes its sockets one by one: where it
+/// listens may be open when its connections are not.
+const HOPE_MS_MIN: u64 = 10;
 /// Milliseconds at most for which a peer that should speak and does not is left alone.
 const PATIENCE_MS_MAX: u64 = 120_000;
 /// What an observer without an id of its own says. Source: `QuorumPeer.OBSERVER_ID`.
@@ -158,6 +162,7 @@ impl Mesh {
                 peer.absent = false;
                 peer.retry_at = out.now;
                 peer.retry_ms = self.retry_ms_min;
+                peer.hope_ms = HOPE_MS_MIN;
                 peer.heard_at = out.now;
                 peer.patience_ms = self.silence_ms;
             }
@@ -248,6 +253,7 @@ impl Mesh {
                 peer.reach = Reach::None;
                 peer.absent = false;
             }
+            self.hope(server, out);
         } else {
             self.keep(server, id, out, happenings);
         }
@@ -447,6 +453,7 @@ impl Mesh {
             peer.said.clone()
         };
         peer.again = false;
+        peer.dialled_at = out.now;
         peer.retry_at = out.now.plus_ms(peer.retry_ms);
         peer.retry_ms = (peer.retry_ms.max(self.retry_ms_min) * 2).min(self.retry_ms_max);
         if to.is_empty() {
@@ -489,10 +496,25 @@ impl Mesh {
     fn lost(&mut self, server: ServerId, out: &mut Outbox, happenings: &mut Vec<Happening>) {
         if let Some(peer) = self.peers.get_mut(&server) {
             peer.reach = Reach::None;
+            if peer.retry_at > out.now {
+                self.hope(server, out);
+            }
         }
         happenings.push(Happening::Lost(server));
         self.drop_outsider(server);
         self.reach_wanted(out);
+    }
+
+    /// A connection that a peer took may come to nothing: the next attempt is soon, and those after
+    /// it are ever later. A round trip is waited for in any case.
+    fn hope(&mut self, server: ServerId, out: &Outbox) {
+        let Some(peer) = self.peers.get_mut(&server) else {
+            return;
+        };
+        let connecting_ms = out.now.micros_since(peer.dialled_at) / 1000;
+        let hope_ms = peer.hope_ms.max(HOPE_MS_MIN);
+        peer.retry_at = out.now.plus_ms(hope_ms + 4 * connecting_ms);
+        peer.hope_ms = (hope_ms * 2).min(self.retry_ms_max);
     }
 
     fn drop_outsider(&mut self, server: ServerId) {

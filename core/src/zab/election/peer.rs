@@ -89,6 +89,10 @@ pub(super) struct Peer {
     /// When it may be connected to again, and the pause after that.
     pub(super) retry_at: Instant,
     pub(super) retry_ms: u64,
+    /// When it was connected to last, and how long to hope after that for what must follow: that
+    /// it connects back, or says something.
+    pub(super) dialled_at: Instant,
+    pub(super) hope_ms: u64,
     /// When it last gave a sign, and for how long it may give none.
     pub(super) heard_at: Instant,
     pub(super) patience_ms: u64,

@@ -32,11 +32,16 @@ use crate::ids::{Epoch, Instant, LinkId, Seq, ServerId, Zxid};
 use crate::link::{LinkInput, Port};
 use crate::wire::quorum::{AckEpoch, LearnerInfo, PROTOCOL, Packet, PacketType, Packets};
 
-/// Attempts to reach the leader, and the pause between them.
+/// Attempts to reach the leader, and the pauses between them, which double. ZooKeeper makes five,
+/// 100 ms apart; but one that decides at once finds a leader that does not listen for another
+/// moment, or, if that one is ZooKeeper, for the 200 ms and more until it decides.
+///
 /// Source: `Learner.connectToLeader`, `zookeeper.leaderConnectDelayDuringRetryMs`.
-const ATTEMPTS_MAX: u32 = 5;
+const ATTEMPTS_MAX: u32 = 12;
 /// See [`ATTEMPTS_MAX`].
-const RETRY_MS: u64 = 100;
+const RETRY_MS_MIN: u64 = 5;
+/// See [`ATTEMPTS_MAX`].
+const RETRY_MS_MAX: u64 = 100;
 
 /// As the last transaction of a server that needs a whole state: no transaction has this id, as
 /// the first epoch is 1, so that no leader can begin a DIFF or a TRUNC there, and other than -1,
@@ -333,7 +338,9 @@ impl Learner {
                 "the leader was not reached in {ATTEMPTS_MAX} attempts"
             )));
         }
-        self.retry_at = Some(lasting.out.now.plus_ms(RETRY_MS));
+        let doublings = self.attempts.saturating_sub(1).min(8);
+        let pause_ms = (RETRY_MS_MIN << doublings).min(RETRY_MS_MAX);
+        self.retry_at = Some(lasting.out.now.plus_ms(pause_ms));
         Ok(())
     }
 
@@ -364,7 +371,8 @@ impl Learner {
 
     /// Takes the packets that have arrived.
     fn read(&mut self, lasting: &mut Lasting) -> Result<(), Left> {
-        while !matches!(self.stage, Stage::Loading) {
+        // What a leader sends behind a TRUNC or a SNAP waits until that is done.
+        while !matches!(self.stage, Stage::Cutting { .. } | Stage::Loading) {
             let packet = match self.packets.next() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(()),

@@ -8,6 +8,7 @@ The environment tells it what to do:
 
 PEERS_KAZOO_SERVER    the command, as a JSON list; the path of the zoo.cfg is appended
 PEERS_KAZOO_EXPECTED  the list of tests, see expected.txt
+PEERS_KAZOO_SERVERS   how many servers an ensemble has, default 1: one that stands alone
 PEERS_KAZOO_SHARD     "i/n": run only the i-th of n parts (whole classes), default everything
 """
 
@@ -26,25 +27,29 @@ for _name in ("OpenSSL", "jks"):
     sys.modules.setdefault(_name, types.ModuleType(_name))
 
 REQUIRED = "required"
+# Run with an ensemble only, as the rest is too.
+REQUIRED_OF_SEVERAL = "required: several servers"
+SERVERS = int(os.environ.get("PEERS_KAZOO_SERVERS", "1"))
+PORTS = 5 * max(SERVERS, 1)
 # Section headings of expected.txt whose tests are not run; the reason is the rest of the heading.
 NOT_RUN = ("later", "not passed by Apache ZooKeeper")
 DEADLINE_SECONDS = 30
 
 
 def _free_port_base():
-    """The first of five adjacent free ports, below the range the kernel hands out by itself."""
-    for base in range(20000 + os.getpid() * 10 % 10000, 30000, 10):
+    """The first of adjacent free ports, five for each server, below the range the kernel hands out by itself."""
+    for base in range(20000 + os.getpid() * PORTS % 10000, 30000, PORTS):
         try:
-            for port in range(base, base + 5):
+            for port in range(base, base + PORTS):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port))
             return base
         except OSError:
             continue
-    raise RuntimeError("no five adjacent free ports between 20000 and 30000")
+    raise RuntimeError("no adjacent free ports between 20000 and 30000")
 
 
-os.environ.setdefault("ZOOKEEPER_CLUSTER_SIZE", "1")
+os.environ["ZOOKEEPER_CLUSTER_SIZE"] = str(SERVERS)
 os.environ.setdefault("ZOOKEEPER_PORT_OFFSET", str(_free_port_base()))
 os.environ.setdefault("ZOOKEEPER_VERSION", "3.8.0")
 # kazoo turns the tests of its build environment on by this, and trusts ZOOKEEPER_VERSION only with it.
@@ -65,7 +70,18 @@ def _write_config(server):
         "admin.enableServer=false",
         *server.configuration_entries,
     ]
-    # Any key that a zoo.cfg does not know becomes the system property zookeeper.<key>.
+    if server.peers:
+        members = sorted((server.server_info, *server.peers), key=lambda member: member.server_id)
+        lines += ["initLimit=4", "syncLimit=2", "readonlymode.enabled=true"]
+        lines += ["peerType=" + server.server_info.peer_type]
+        lines += [
+            "server.%s=localhost:%s:%s:%s"
+            % (member.server_id, member.leader_port, member.election_port, member.peer_type)
+            for member in members
+        ]
+        with open(os.path.join(data, "myid"), "w") as myid:
+            myid.write(str(server.server_info.server_id))
+    # Any key that does not know becomes the system property zookeeper.<key>.
     for flag in server.java_system_properties:
         key, _, value = flag.partition("=")
         lines.append(key.removeprefix("-Dzookeeper.") + "=" + value)
@@ -88,8 +104,6 @@ def _serves(port):
 def _run(server):
     if server.running:
         return
-    if server.peers:
-        raise NotImplementedError("an ensemble of several servers is not started here")
     config = _write_config(server)
     command = json.loads(os.environ["PEERS_KAZOO_SERVER"]) + [config]
     # Each ZABRA_ variable is a setting of our server; the tests' own are all in the file.
@@ -97,17 +111,25 @@ def _run(server):
     with open(os.path.join(server.working_path, "zookeeper.log"), "ab") as log:
         server.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     server._running = True
+    # One of several may wait for the others.
+    if not server.peers:
+        _await(server)
+
+
+def _await(server):
     end = time.monotonic() + DEADLINE_SECONDS
     while not _serves(server.client_port):
         if server.process.poll() is not None or time.monotonic() > end:
-            raise RuntimeError("%s did not start:\n%s" % (command, "".join(server.get_logs())))
+            raise RuntimeError("a server did not start:\n" + "".join(server.get_logs()))
         time.sleep(0.02)
 
 
 def _start(cluster):
-    # The harness sleeps two seconds here; _run has already waited for the port.
+    # The harness sleeps two seconds here.
     for server in cluster:
         server.run()
+    for server in cluster:
+        _await(server)
 
 
 common.ManagedZooKeeper.run = _run
@@ -165,10 +187,12 @@ class _Gate:
 
     def pytest_collection_modifyitems(self, config, items):
         required = self.expected.get(REQUIRED, set())
+        if SERVERS > 1:
+            required = required | self.expected.get(REQUIRED_OF_SEVERAL, set())
         known = set().union(*self.expected.values())
         collected = {_name(item) for item in items}
         for section in self.expected:
-            if section != REQUIRED and not section.startswith(NOT_RUN):
+            if section not in (REQUIRED, REQUIRED_OF_SEVERAL) and not section.startswith(NOT_RUN):
                 self.problems.append("expected.txt: unknown section [%s]" % section)
         if config.getoption("keyword") == "" and not config.getoption("deselect"):
             self.problems += ["in expected.txt but not in kazoo: " + n for n in sorted(known - collected)]

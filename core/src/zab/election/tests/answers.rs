@@ -115,6 +115,9 @@ fn the_same_is_not_answered_with_the_same_at_once() {
     bench.outputs();
     bench.hear(observer, State::LOOKING, asks);
     assert_eq!(bench.said().len(), 1);
+    // Who has a leader needs no answer.
+    bench.hear(observer, State::OBSERVING, vote(3, 7, 1, 1));
+    assert_eq!(bench.said(), []);
     // Something else is answered.
     bench.hear(observer, State::LOOKING, Vote { round: 4, ..asks });
     assert_eq!(bench.said().len(), 1);
@@ -155,6 +158,15 @@ fn a_designated_leader_needs_no_election() {
     assert_eq!(bench.said(), []);
     bench.hear(link, State::LOOKING, vote(3, 9, 4, 1));
     assert_eq!(bench.said(), [(link, State::FOLLOWING, vote(3, 7, -1, -1))]);
+    // One without a vote compares what several say: it is told this server's round.
+    let observer = bench.accept(4);
+    bench.outputs();
+    let asks = Standing::Observer.first_vote(ServerId(4), 9);
+    bench.hear(observer, State::LOOKING, asks);
+    assert_eq!(
+        bench.said(),
+        [(observer, State::FOLLOWING, vote(3, 7, 1, -1))]
+    );
     bench.election.established(Epoch(3));
     assert_eq!(bench.election.vote(), Some(&vote(3, 7, -1, 3)));
 }
@@ -184,6 +196,11 @@ fn an_observer_waits_before_it_looks_again() {
         assert!(bench.election.vote().is_some_and(|vote| vote.round == 2));
     }
     assert!(delays.iter().all(|ms| *ms <= 200), "{delays:?}");
+    // One that was given a vote does not wait.
+    let mut bench = Bench::of(&options);
+    bench.election.designate(vote(3, 7, 1, 1), State::OBSERVING);
+    bench.look(voter(5, 1));
+    assert_eq!(bench.election.vote(), Some(&vote(4, 5, 1, 1)));
     delays.sort_unstable();
     delays.dedup();
     assert!(delays.len() > 10, "{delays:?}");
@@ -212,13 +229,15 @@ fn a_newer_membership_is_taken_from_a_notification_while_looking() {
     }
     // An older one, or no membership at all, is a vote like any other.
     options.reconfig_enabled = true;
-    options.committed.version = 0x1_0000_0003;
-    let mut bench = Bench::of(&options);
-    bench.look(voter(5, 1));
-    let link = bench.accept(3);
-    bench.receive(link, &newer_frame);
-    assert_eq!(bench.election.gossiped(), None);
-    assert_eq!(bench.election.vote(), Some(&vote(3, 9, 1, 1)));
+    for version in [0x1_0000_0002, 0x1_0000_0003] {
+        options.committed.version = version;
+        let mut bench = Bench::of(&options);
+        bench.look(voter(5, 1));
+        let link = bench.accept(3);
+        bench.receive(link, &newer_frame);
+        assert_eq!(bench.election.gossiped(), None);
+        assert_eq!(bench.election.vote(), Some(&vote(3, 9, 1, 1)));
+    }
 }
 
 #[test]
@@ -291,6 +310,20 @@ fn what_java_servers_said_to_one_that_restarted_leads_it_back() {
         bench.election.decision(),
         Some(vote(2, 0x1_0000_0033, 1, 2))
     );
+}
+
+#[test]
+fn a_leader_whose_connection_is_gone_is_not_joined() {
+    for gone in [false, true] {
+        let mut bench = Bench::looking(1);
+        let (two, three) = (bench.accept(2), bench.accept(3));
+        bench.hear(three, State::LEADING, vote(3, 5, 4, 2));
+        if gone {
+            bench.link(three, LinkInput::Closed);
+        }
+        bench.hear(two, State::FOLLOWING, vote(3, 5, 4, 2));
+        assert_eq!(bench.election.decision().is_none(), gone);
+    }
 }
 
 #[test]

@@ -85,7 +85,28 @@ fn a_connection_that_is_closed_at_once_is_not_made_ever_more_often() {
         }
         bench.wait(1);
     }
-    assert_eq!(calls, 8);
+    assert_eq!(calls, 12);
+}
+
+#[test]
+fn a_peer_that_takes_a_call_and_dies_is_soon_known_to_be_absent() {
+    for (peer, connecting_ms, again_ms) in [(1, 0, 10), (3, 0, 10), (3, 50, 210)] {
+        let mut bench = Bench::new(2);
+        bench.look(voter(5, 1));
+        let to = format!("10.0.0.{peer}:3888");
+        let dials = bench.dials();
+        let call = dials.iter().find(|(_, called)| *called == to).unwrap().0;
+        bench.wait(connecting_ms);
+        bench.open(call, peer);
+        if peer == 1 {
+            bench.link(call, LinkInput::Closed);
+        }
+        bench.outputs();
+        bench.wait(again_ms - 1);
+        assert_eq!(bench.dials(), []);
+        bench.wait(1);
+        assert_eq!(bench.dials()[0].1, to);
+    }
 }
 
 #[test]
@@ -121,6 +142,18 @@ fn a_lower_id_that_connects_is_called_back_where_it_says_it_is() {
         bench.wait(60_000);
         assert_eq!(bench.dials(), []);
     }
+}
+
+#[test]
+fn a_server_that_is_not_where_it_said_is_called_where_the_membership_says() {
+    let mut bench = Bench::new(2);
+    let link = bench.stranger(1);
+    bench.receive(link, &initial(1, "10.7.7.7"));
+    let call = bench.dials()[0].clone();
+    assert_eq!(call.1, "10.7.7.7:3888");
+    bench.link(call.0, LinkInput::Closed);
+    bench.look(voter(5, 1));
+    assert_eq!(bench.dials()[0].1, "10.0.0.1:3888");
 }
 
 #[test]

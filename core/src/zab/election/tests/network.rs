@@ -50,6 +50,8 @@ pub(super) struct Node {
     accepted: u64,
     /// Counts its lives and roles, so that what was planned for an earlier one is void.
     life: u64,
+    /// Until when the kernel takes connections for a process that is gone.
+    lingers: Instant,
     decided_at: Instant,
     /// What it decided for, and the epoch of an established role.
     pub(super) leader: Option<i64>,
@@ -113,6 +115,7 @@ impl Net {
             out: Outbox::new(self.now),
             accepted: 0,
             life: 0,
+            lingers: self.now,
             decided_at: self.now,
             leader: None,
             epoch: None,
@@ -153,7 +156,9 @@ impl Net {
 
     /// Kills a server: the others are told at once, as by their own machine's kernel.
     pub(super) fn kill(&mut self, id: i64) {
+        let lingers = Instant(self.now.0 + self.random(2 * DELAY_MAX));
         let node = self.nodes.get_mut(&id).unwrap();
+        node.lingers = lingers;
         node.election = None;
         node.life += 1;
         node.leader = None;
@@ -334,6 +339,16 @@ impl Net {
             return;
         };
         if !election.owns(from.link) {
+            return;
+        }
+        let reachable = to.filter(|to| !self.cut.contains(&(from.server, *to)));
+        if let Some(gone) = reachable.and_then(|to| self.nodes.get(&to))
+            && gone.election.is_none()
+            && self.now < gone.lingers
+        {
+            let peer = gone.options.me.0;
+            self.input(from, opened(peer));
+            self.deliver(from, LinkInput::Closed);
             return;
         }
         let up = to.filter(|to| {

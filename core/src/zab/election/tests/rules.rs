@@ -191,6 +191,44 @@ fn a_later_round_is_joined_with_the_better_of_both_first_votes() {
 }
 
 #[test]
+fn who_was_heard_in_an_earlier_round_is_waited_for_in_a_later_one() {
+    let mut bench = Bench::new(2, membership(5, 0, ""), voter(5, 1));
+    for from in [3, 4, 5] {
+        bench.hear(from, State::LOOKING, vote(1, 4, 1, 1));
+    }
+    for from in [1, 3] {
+        bench.hear(from, State::LOOKING, vote(2, 5, 7, 1));
+    }
+    assert_eq!(bench.verdict(), None);
+    bench.wait(200);
+    assert_eq!(bench.verdict(), Some(vote(2, 5, 7, 1)));
+}
+
+#[test]
+fn a_round_begins_without_what_was_heard_before() {
+    let mut bench = Bench::new(1, membership(3, 0, ""), voter(5, 1));
+    bench.hear(3, State::LEADING, vote(3, 5, 4, 2));
+    bench.round.begin(voter(5, 1));
+    bench.hear(2, State::FOLLOWING, vote(3, 5, 4, 2));
+    assert_eq!(bench.verdict(), None);
+}
+
+#[test]
+fn another_proposal_is_waited_for_as_long_as_the_first() {
+    let mut bench = Bench::new(1, membership(3, 0, ""), voter(5, 1));
+    bench.hear(2, State::LOOKING, vote(2, 5, 1, 1));
+    assert_eq!(bench.verdict(), None);
+    bench.wait(150);
+    // The same two agree on another.
+    bench.hear(2, State::LOOKING, vote(3, 5, 1, 1));
+    assert_eq!(bench.verdict(), None);
+    bench.wait(199);
+    assert_eq!(bench.verdict(), None);
+    bench.wait(1);
+    assert_eq!(bench.verdict(), Some(vote(3, 5, 1, 1)));
+}
+
+#[test]
 fn an_earlier_round_is_answered_by_voters_only() {
     let mut bench = Bench::new(2, membership(3, 1, ""), voter(5, 1));
     bench.round.begin(voter(5, 1));
@@ -466,8 +504,15 @@ fn both_memberships_must_agree() {
     let mut bench = Bench::new(3, committed.clone(), voter(5, 1));
     bench.voters = Voters::new(committed, Some(pending));
     let agreed = vote(5, 5, 1, 1);
+    bench.hear(1, State::LOOKING, agreed);
+    assert_eq!(bench.verdict(), None);
+    bench.wait(1000);
+    // Two of the three, and two of the five.
+    assert_eq!(bench.verdict(), None);
+    bench.hear(1, State::LOOKING, vote(1, 5, 1, 1));
     bench.hear(5, State::LOOKING, agreed);
     bench.hear(4, State::LOOKING, agreed);
+    assert_eq!(bench.verdict(), None);
     bench.wait(1000);
     // Three of the five, and one of the three.
     assert_eq!(bench.verdict(), None);
