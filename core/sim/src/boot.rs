@@ -123,7 +123,13 @@ fn service(birth: Birth<'_>) -> Result<Born, String> {
     };
     if script.servers() == 1 {
         let core = Server::new(config, loader, recovered, birth.entropy, birth.now);
-        return born(birth, Box::new(core), found.last, epochs::Epochs::default(), true);
+        return born(
+            birth,
+            Box::new(core),
+            found.last,
+            epochs::Epochs::default(),
+            true,
+        );
     }
     let epochs = epochs::open(&mut snapshots, found.last).map_err(shown)?;
     let is_trusted = found.last > Zxid::ZERO || found.snapshot.is_some() || !birth.is_wiped;

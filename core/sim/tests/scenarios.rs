@@ -41,7 +41,10 @@ fn every_scenario_holds() {
             };
             let report = run(script);
             assert_eq!(report.violation, None, "{name} with {cast:?}: {report}");
-            let was_disturbed = report.marks.iter().any(|(mark, _)| mark.starts_with("fault"));
+            let was_disturbed = report
+                .marks
+                .iter()
+                .any(|(mark, _)| mark.starts_with("fault"));
             assert!(was_disturbed, "{name} with {cast:?} meets no fault");
         }
     }

@@ -597,10 +597,12 @@ impl World {
             (SnapshotOp::Chunk(bytes), Some((_, file))) => file.extend_from_slice(bytes),
             (SnapshotOp::End, Some((state, file))) => {
                 if let Some(state) = state {
-                    snapshot::check(file, state, Some("/zookeeper/config")).map_err(|violation| Violation {
-                        detail: format!("{}: {}", letter(server), violation.detail),
-                        ..violation
-                    })?;
+                    snapshot::check(file, state, Some("/zookeeper/config")).map_err(
+                        |violation| Violation {
+                            detail: format!("{}: {}", letter(server), violation.detail),
+                            ..violation
+                        },
+                    )?;
                     self.service.marks.hit("snapshot_written");
                 }
                 host.snapshot_file = None;

@@ -390,8 +390,9 @@ impl Service {
             .or_insert(response.timeout_ms);
         *granted = response.timeout_ms.min(*granted);
         line.connection.stage = Stage::Open(response.session);
-        let shown = self.shown.get(line.server).copied().unwrap_or(0);
-        line.connection.heard = self.resolved(shown);
+        // Others may have been shown more in this very turn, after this one was let in.
+        let floor = self.floors.get(line.server).copied().unwrap_or(0);
+        line.connection.heard = self.resolved(floor);
         for pending in &mut line.connection.pending {
             pending.caller.session = response.session;
         }

@@ -17,7 +17,8 @@
 use core::fmt;
 
 use crate::ensemble::plan::{
-    ACTOR, Cast, DURABLES, Effect, Fault, LEADER, PACKETS, Planned, SERVERS_MAX, Script, When, letter,
+    ACTOR, Cast, DURABLES, Effect, Fault, LEADER, PACKETS, Planned, SERVERS_MAX, Script, When,
+    letter,
 };
 
 /// Reads a script.
