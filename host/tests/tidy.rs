@@ -147,6 +147,7 @@ fn crates_and_words_stay_where_they_belong() {
                 "host/src/net/",
                 "host/src/server/",
                 "host/src/cli/server.rs",
+                "host/src/cli/ensemble/stop.rs",
             ],
         ),
         ("wasmtime", &["host/src/wasm.rs"]),

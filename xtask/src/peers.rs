@@ -43,6 +43,17 @@ pub(crate) fn zkcli(workspace: &Workspace) -> crate::Result {
     rust_peers(workspace, "zkcli::")
 }
 
+pub(crate) fn ensemble(workspace: &Workspace) -> crate::Result {
+    if let Some(why) = no_java() {
+        return skipped(why);
+    }
+    if !setup::releases_ready(workspace) {
+        return skipped("releases of Apache ZooKeeper are missing (`cargo xtask setup`)");
+    }
+    // Two at once: they wait for elections more than they compute.
+    rust_tests(workspace, "ensemble", &["--test-threads=2"])
+}
+
 pub(crate) fn kazoo(workspace: &Workspace) -> crate::Result {
     kazoo_of(workspace, 1)
 }
@@ -204,13 +215,19 @@ fn server_command(workspace: &Workspace) -> String {
     format!("[{}]", quoted.join(","))
 }
 
-/// The Rust tests in `host/tests/peers`, which a plain `cargo test` leaves out.
+/// The Rust tests in `host/tests/peers`.
 fn rust_peers(workspace: &Workspace, filter: &str) -> crate::Result {
+    rust_tests(workspace, "peers", &[filter])
+}
+
+/// Tests against real peers, which a plain `cargo test` leaves out.
+fn rust_tests(workspace: &Workspace, target: &str, arguments: &[&str]) -> crate::Result {
     build_server(workspace)?;
     // The feature set of the whole workspace, as everywhere, or dependencies would be built again.
-    let mut command =
-        workspace.cargo(&["test", "--workspace", "--locked", "--test", "peers", "--"]);
-    command.arg(filter).env("PEERS_SERVER", workspace.server());
+    let mut command = workspace.cargo(&["test", "--workspace", "--locked", "--test", target, "--"]);
+    command
+        .args(arguments)
+        .env("PEERS_SERVER", workspace.server());
     if workspace.baseline {
         command.env("PEERS_BASELINE", "1");
     }

@@ -22,9 +22,10 @@ pub(crate) fn clippy(workspace: &Workspace) -> crate::Result {
     run(workspace
         .cargo(&["clippy", "--workspace", "--all-targets"])
         .args(deny))?;
-    // `test = false` keeps it out of a plain `cargo test`, and so out of --all-targets.
+    // `test = false` keeps them out of a plain `cargo test`, and so out of --all-targets.
     run(workspace
-        .cargo(&["clippy", "--workspace", "--test", "peers"])
+        .cargo(&["clippy", "--workspace"])
+        .args(["--test", "peers", "--test", "ensemble", "--test", "torture"])
         .args(deny))?;
     Ok(Outcome::Passed)
 }

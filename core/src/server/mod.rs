@@ -193,7 +193,31 @@ pub(crate) struct Stats {
     auth_failed: u64,
     snapshots_failed: u64,
     digest_mismatches: u64,
+    /// Of the transactions that this leader has proposed.
+    proposal_bytes: Sizes,
+    /// How often a leader was looked for, and how long that took.
+    looking: u64,
+    election_ms: Summary,
     trace_mask: Option<i64>,
+}
+
+/// Sizes of what comes one by one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sizes {
+    last: Option<usize>,
+    min: usize,
+    max: usize,
+}
+
+impl Sizes {
+    fn record(&mut self, bytes: usize) {
+        self.min = match self.last {
+            Some(_) => self.min.min(bytes),
+            None => bytes,
+        };
+        self.max = self.max.max(bytes);
+        self.last = Some(bytes);
+    }
 }
 
 impl Server {

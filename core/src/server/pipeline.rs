@@ -564,6 +564,7 @@ impl Core {
         self.proposed = zxid;
         self.stats.proposals += 1;
         let bytes = txn.len();
+        self.stats.proposal_bytes.record(bytes);
         self.proposed_bytes += bytes;
         let kept = match self.ensemble_mut() {
             Some(ensemble) => {

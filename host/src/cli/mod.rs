@@ -4,6 +4,7 @@
 //! or the configuration is wrong.
 
 pub mod bench;
+pub mod ensemble;
 pub mod server;
 
 use std::io::{self, Write};
@@ -28,6 +29,8 @@ struct Cli {
 enum Command {
     /// Loads a server, or times its start.
     Bench(bench::BenchArgs),
+    /// Runs an ensemble on this machine, or looks at one anywhere.
+    Ensemble(ensemble::Args),
     /// Runs a server until it is told to stop.
     Server(server::Args),
 }
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Some(Command::Ensemble(args)) => ensemble::main(args),
         Some(Command::Server(args)) => server::main(args),
         None => server::main(server::Args::from(cli.server)),
     }

@@ -6,14 +6,18 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     path::{self, PathBuf},
-    process::ExitCode,
+    process::{self, ExitCode},
+    thread,
 };
 
 use core::future::{pending, poll_fn};
+use core::pin::Pin;
 use core::task::Poll;
+use core::time::Duration;
 
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::{Level, error, info, warn};
 
 use super::USAGE;
@@ -21,6 +25,9 @@ use crate::{
     config::{Flag, ServerConfig, Sources},
     logging, server,
 };
+
+/// How long a server without its starter may take to stop.
+const STOP_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// `zabra server [OPTIONS] [FILE]`.
 #[derive(clap::Args)]
@@ -55,6 +62,9 @@ pub struct Options {
     /// The least level that is logged [default: $ZABRA_LOG_LEVEL, info]
     #[arg(long, value_enum)]
     log_level: Option<LogLevel>,
+    /// Stops when standard input ends: a server that a program starts does not outlive it
+    #[arg(long)]
+    exit_with_stdin: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -84,6 +94,7 @@ impl From<Options> for Args {
 /// Reads the configuration and runs a server until it stops.
 pub(super) fn main(args: Args) -> ExitCode {
     let Args { file, options } = args;
+    let watch_stdin = options.exit_with_stdin;
     if let Err(message) = start_log(&options) {
         // There is no log yet. Unlike `eprintln`, this does not panic when nobody listens.
         let _closed = writeln!(io::stderr(), "error: {message}");
@@ -105,7 +116,7 @@ pub(super) fn main(args: Args) -> ExitCode {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    match server::run(config, announce, stopped()) {
+    match server::run(config, announce, stopped(watch_stdin)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error}");
@@ -140,8 +151,9 @@ pub fn announce(config: &ServerConfig, bound: &[SocketAddr]) {
     }
 }
 
-/// Ready once the process is told to stop, by Ctrl-C or SIGTERM.
-async fn stopped() {
+/// Ready once the process is told to stop, by Ctrl-C, SIGTERM or the end of standard input.
+async fn stopped(watch_stdin: bool) {
+    let mut input = watch_stdin.then(input_end);
     let signals = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -152,7 +164,10 @@ async fn stopped() {
     };
     poll_fn(|cx| {
         let interrupted = interrupt.poll_recv(cx).is_ready();
-        if interrupted || terminate.poll_recv(cx).is_ready() {
+        let ended = input
+            .as_mut()
+            .is_some_and(|input| Pin::new(input).poll(cx).is_ready());
+        if ended || interrupted || terminate.poll_recv(cx).is_ready() {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -160,6 +175,24 @@ async fn stopped() {
     })
     .await;
     info!("stopping");
+}
+
+/// Ready once standard input has ended.
+///
+/// A thread of its own reads it: it may be a file, of which the system does not tell when it ends.
+/// If stopping in good order then hangs, the process ends all the same: whoever has started it is
+/// gone, and nobody else would end it.
+fn input_end() -> oneshot::Receiver<()> {
+    let (sender, receiver) = oneshot::channel();
+    thread::spawn(move || {
+        let _ended_or_failed = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        // It is not heard if the server stops anyway.
+        let _stopped = sender.send(());
+        thread::sleep(STOP_TIME_MAX);
+        error!("the server has not stopped in time");
+        process::exit(1);
+    });
+    receiver
 }
 
 /// An address by which this machine reaches a listener.

@@ -75,7 +75,7 @@ impl Server {
         };
         let first = conn.pending.iter_mut().find_map(|pending| match pending {
             Pending::Waiting { after, .. } if *after == Core::UNTIL_SYNCED => Some(after),
-            _ => None,
+            Pending::Refused { .. } | Pending::Waiting { .. } | Pending::Write { .. } => None,
         });
         if let Some(after) = first {
             *after = Zxid::ZERO;
@@ -279,8 +279,13 @@ impl Core {
         owner: Owner,
         link: Option<LinkId>,
     ) {
-        let alive_ms = u32::try_from(timeout_ms).unwrap_or(0);
-        self.tracker.add(session, alive_ms, self.now.instant);
+        let (alive_ms, now) = (u32::try_from(timeout_ms).unwrap_or(0), self.now.instant);
+        // A learner may ask for one that is there.
+        if self.tracker.contains(session) {
+            self.tracker.set_timeout(session, alive_ms, now);
+        } else {
+            self.tracker.add(session, alive_ms, now);
+        }
         self.own(session, owner);
         let txn = Txn::CreateSession { timeout_ms };
         self.propose(session, Xid(0), OpCode::CREATE_SESSION, &txn, link);

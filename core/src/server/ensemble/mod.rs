@@ -15,10 +15,11 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::conn::Stage;
 use super::overlay::Overlay;
 use super::session::Tracker;
-use super::{Core, Event, Output, Reaper, Server};
-use crate::ids::{Instant, LinkId, SessionId, Zxid};
+use super::{Core, Event, Output, Reaper, Server, Sizes};
+use crate::ids::{Instant, LinkId, ServerId, SessionId, Zxid};
 use crate::lane::{SnapshotOp, StoreOp};
 use crate::zab::{self, Role, Zab};
 
@@ -51,10 +52,17 @@ pub struct EnsembleConfig {
 /// One server's part in an ensemble.
 pub(super) struct Ensemble {
     pub(super) config: EnsembleConfig,
+    /// Which server this is.
+    pub(super) me: ServerId,
+    /// `initLimit` and `syncLimit`, for who asks.
+    pub(super) init_limit: u32,
+    pub(super) sync_limit: u32,
     pub(super) zab: Zab,
     /// Whether `zab` is heard: not before the first snapshot is durable.
     begun: bool,
     pub(super) role: Role,
+    /// Since when it has this role.
+    pub(super) role_since: Instant,
     pub(super) leading: Leading,
     pub(super) learning: Learning,
     /// Sessions that only this server knows.
@@ -91,6 +99,10 @@ impl Server {
     ///
     /// `entropy` as in [`Server::new`].
     #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the operator decides, what the disk held, and the moment; each once"
+    )]
     pub fn in_ensemble(
         config: super::Config,
         ensemble: EnsembleConfig,
@@ -115,16 +127,22 @@ impl Server {
         let text = options.committed.to_text();
         let version = Zxid(options.committed.version);
         server.core.tree.set_membership(&text, version, now.wall);
+        let (me, init_limit, sync_limit) = (options.me, options.init_limit, options.sync_limit);
         let zab = Zab::new(options, history, entropy, now.instant);
         server.core.serving = false;
+        server.core.stats.looking = 1;
         let locals = Tracker::new(server.core.config.tick_ms);
         server.core.ensemble = Some(alloc::boxed::Box::new(Ensemble {
             config: ensemble,
+            me,
+            init_limit,
+            sync_limit,
             zab,
             // Who knows nothing and must be told has no snapshot to write: with one it would be
             // taken at the next start for a server that knows.
             begun: recovered.snapshot || !trusted,
             role: Role::Looking,
+            role_since: now.instant,
             leading: Leading::default(),
             learning: Learning::default(),
             locals,
@@ -197,7 +215,7 @@ impl Server {
         let links: Vec<LinkId> = self
             .conns
             .iter()
-            .filter(|(_, conn)| conn.session != SessionId::NONE)
+            .filter(|(_, conn)| conn.session != SessionId::NONE || conn.stage == Stage::Opening)
             .map(|(&link, _)| link)
             .collect();
         for link in links {
@@ -210,14 +228,21 @@ impl Server {
         core.syncs.clear();
         core.reaper = Reaper::default();
         core.tracker = Tracker::new(core.config.tick_ms);
+        // What was proposed under another role is nothing to be judged by.
+        core.clear_overlay();
         let (now, tick_ms) = (core.now.instant, core.config.tick_ms);
         if let Some(ensemble) = core.ensemble.as_deref_mut() {
             ensemble.locals = Tracker::new(tick_ms);
             ensemble.tree_is_leaders &= role != Role::Looking;
             if role == Role::Looking {
                 ensemble.looking_since = now;
+                core.stats.looking += 1;
+            } else {
+                let took_ms = ensemble.zab.status().election_ms;
+                core.stats.election_ms.record(took_ms);
             }
             ensemble.role = role;
+            ensemble.role_since = now;
             ensemble.leading = Leading::default();
             ensemble.learning = Learning::default();
         }
@@ -233,8 +258,8 @@ impl Server {
         core.serving = true;
         core.digests_settled = true;
         if ensemble.leads() {
-            let entropy = ensemble.entropy;
-            core.overlay = Overlay::new(&core.tree, core.config.tree_digest, entropy);
+            core.stats.proposal_bytes = Sizes::default();
+            core.clear_overlay();
             core.begin_reign();
         }
     }
@@ -283,6 +308,12 @@ impl Core {
 
     pub(super) fn learns(&self) -> bool {
         self.ensemble.as_deref().is_some_and(Ensemble::learns)
+    }
+
+    /// Nothing is proposed that is not applied.
+    fn clear_overlay(&mut self) {
+        let seed = self.ensemble.as_deref().map_or(0, |it| it.entropy);
+        self.overlay = Overlay::new(&self.tree, self.config.tree_digest, seed);
     }
 
     pub(super) fn ensemble_begun(&self) -> bool {

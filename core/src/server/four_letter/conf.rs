@@ -12,7 +12,8 @@ impl Server {
         let config = &self.core.config;
         let host = &config.host;
         // The port for TLS is -1 where there is none; a standalone server has no number of its own.
-        format!(
+        let me = self.core.ensemble.as_deref().map_or(0, |it| it.me.0);
+        let text = format!(
             "clientPort={}\n\
              secureClientPort=-1\n\
              dataDir={}\n\
@@ -24,7 +25,7 @@ impl Server {
              minSessionTimeout={}\n\
              maxSessionTimeout={}\n\
              clientPortListenBacklog={}\n\
-             serverId=0\n",
+             serverId={me}\n",
             host.client_port,
             host.data_dir,
             facts.data_dir_bytes,
@@ -35,7 +36,8 @@ impl Server {
             config.session_timeout_ms_min,
             config.session_timeout_ms_max,
             host.listen_backlog,
-        )
+        );
+        text + &self.core.quorum_conf()
     }
 
     pub(super) fn envi(&self, facts: &HostFacts) -> String {

@@ -14,14 +14,41 @@ use super::date::Date;
 use super::status::address;
 use crate::ids::{Instant, LinkId, SessionId, UnixMillis};
 use crate::server::conn::Conn;
+use crate::server::ensemble::Ensemble;
+use crate::server::session::Tracker;
 use crate::server::{HostFacts, Server};
 
 impl Server {
     pub(super) fn dump(&self, facts: &HostFacts) -> String {
         let mut text = String::from("SessionTracker dump:\n");
-        let tracker = &self.core.tracker;
+        let core = &self.core;
+        let ensemble = core.ensemble.as_deref();
+        let locals = ensemble.filter(|ensemble| ensemble.config.local_sessions);
+        if let Some(ensemble) = locals {
+            text += "Local ";
+            text += &self.tracked(&ensemble.locals, facts);
+        }
+        if ensemble.is_none_or(Ensemble::leads) {
+            if locals.is_some() {
+                text += "Global ";
+            }
+            text += &self.tracked(&core.tracker, facts);
+        } else {
+            // Source: `LearnerSessionTracker.dumpSessions`. When they end, the leader knows.
+            text += &format!("Global Sessions({}):\n", core.global_sessions());
+            for (session, timeout_ms) in core.tree.sessions() {
+                text += &format!("{session}\t{timeout_ms}ms\n");
+            }
+        }
+        text += "ephemeral nodes dump:\n";
+        text += &self.ephemerals();
+        text += "Connections dump:\n";
+        text + &self.connections(facts)
+    }
+
+    fn tracked(&self, tracker: &Tracker, facts: &HostFacts) -> String {
         let buckets = tracker.buckets();
-        text += &format!("Session Sets ({})/({}):\n", buckets.len(), tracker.len());
+        let mut text = format!("Session Sets ({})/({}):\n", buckets.len(), tracker.len());
         for (at, sessions) in buckets {
             let at = self.date(at, facts);
             text += &format!("{} expire at {at}:\n", sessions.len());
@@ -29,10 +56,7 @@ impl Server {
                 text += &format!("\t{session}\n");
             }
         }
-        text += "ephemeral nodes dump:\n";
-        text += &self.ephemerals();
-        text += "Connections dump:\n";
-        text + &self.connections(facts)
+        text
     }
 
     fn ephemerals(&self) -> String {
@@ -71,8 +95,14 @@ impl Server {
     }
 
     fn expiry(&self, conn: &Conn) -> Instant {
-        let of_session = self.core.tracker.expiry(conn.session);
-        of_session.unwrap_or_else(|| {
+        let core = &self.core;
+        let ensemble = core.ensemble.as_deref();
+        let local = || ensemble.and_then(|it| it.locals.expiry(conn.session));
+        let of_session = core.tracker.expiry(conn.session).or_else(local);
+        // A learner's leader knows when: no sooner than this.
+        let learnt = (conn.session != SessionId::NONE)
+            .then(|| core.now.instant.plus_ms(u64::from(conn.timeout_ms)));
+        of_session.or(learnt).unwrap_or_else(|| {
             let patience_ms = self.core.config.handshake_timeout_ms;
             conn.opened.plus_ms(u64::from(patience_ms))
         })

@@ -1,7 +1,7 @@
-//! What monitoring reads: `mntr`, every metric of a standalone ZooKeeper 3.9 by its name there.
+//! What monitoring reads: `mntr`, every metric of a ZooKeeper 3.9 by its name there.
 //!
 //! Consumers look keys up, and some complain of one that is missing; so what has no counterpart
-//! here (the queues between its threads, learners, TLS) is told as ZooKeeper tells what is at
+//! here (the queues between its threads, TLS) is told as ZooKeeper tells what is at
 //! rest.
 //!
 //! Source: `MonitorCommand`, `ZooKeeperServer.registerMetrics`, `ServerMetrics`.
@@ -16,7 +16,7 @@ use crate::server::{Core, HostFacts, Server, Stats, Summary};
 const COUNTERS_AT_REST: &str = "add_dead_watcher_stall_time dead_watchers_cleared \
     dead_watchers_queued diff_count ensemble_auth_fail ensemble_auth_skip ensemble_auth_success \
     insecure_admin_count large_requests_rejected learner_commit_received_count \
-    learner_proposal_received_count looking_count outstanding_changes_queued \
+    learner_proposal_received_count outstanding_changes_queued \
     outstanding_changes_removed prep_processor_request_queued quit_leading_due_to_disloyal_voter \
     request_commit_queued request_throttle_wait_count requests_not_forwarded_to_commit_processor \
     response_packet_cache_hits response_packet_cache_misses \
@@ -29,7 +29,7 @@ const COUNTERS_AT_REST: &str = "add_dead_watcher_stall_time dead_watchers_cleare
 /// Summaries likewise.
 const SUMMARIES_AT_REST: &str = "commit_commit_proc_req_queued commit_process_time \
     concurrent_request_processing_in_commit_processor connection_token_deficit dbinittime \
-    election_time follower_sync_time inflight_diff_count inflight_snap_count \
+    follower_sync_time inflight_diff_count inflight_snap_count \
     leader_unavailable_time learner_request_processor_queue_size netty_queued_buffer_capacity \
     observer_sync_time pending_session_queue_size prep_process_time prep_processor_queue_size \
     proposal_process_time read_commit_proc_issued read_commit_proc_req_queued \
@@ -55,8 +55,10 @@ const PERCENTILES: [(&str, u64); 4] = [("p50", 500), ("p95", 950), ("p99", 990),
 impl Server {
     pub(super) fn mntr(&self, facts: &HostFacts) -> String {
         let mut text = format!("zk_version\t{}\n", self.version());
-        text += "zk_server_state\tstandalone\n";
         let core = &self.core;
+        text += &format!("zk_server_state\t{}\n", core.mode());
+        text += &core.peer_state();
+        text += &core.quorum_gauges();
         gauges(&mut text, core, self.conns.len(), facts);
         counters(&mut text, &core.stats);
         summaries(&mut text, &core.stats, facts);
@@ -101,8 +103,8 @@ fn gauges(text: &mut String, core: &Core, connections: usize, facts: &HostFacts)
         ("ephemerals_count", signed(tree.ephemeral_count() as u64)),
         // The root's other name is `/`, one byte.
         ("approximate_data_size", signed(tree.data_size() + 1)),
-        ("global_sessions", signed(core.tracker.len() as u64)),
-        ("local_sessions", 0),
+        ("global_sessions", signed(core.global_sessions() as u64)),
+        ("local_sessions", signed(core.local_sessions() as u64)),
         ("open_file_descriptor_count", signed(facts.open_files)),
         ("max_file_descriptor_count", signed(facts.open_files_max)),
         (
@@ -139,6 +141,7 @@ fn counters(text: &mut String, stats: &Stats) {
         ("connection_request_count", stats.sessions_asked),
         ("connection_revalidate_count", stats.revalidated),
         ("digest_mismatches_count", stats.digest_mismatches),
+        ("looking_count", stats.looking),
         ("proposal_count", stats.proposals),
         ("response_bytes", stats.response_bytes),
         ("sessionless_connections_expired", stats.sessionless_expired),
@@ -154,6 +157,7 @@ fn counters(text: &mut String, stats: &Stats) {
 
 fn summaries(text: &mut String, stats: &Stats, facts: &HostFacts) {
     let summaries = [
+        ("election_time", stats.election_ms),
         ("fsynctime", facts.fsync_ms),
         ("node_changed_watch_count", stats.watchers_changed),
         ("node_children_watch_count", stats.watchers_children),

@@ -10,6 +10,7 @@ mod date;
 mod dump;
 mod latency;
 mod mntr;
+mod quorum;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ pub(super) use latency::Latencies;
 /// Source: `ZooTrace.traceMask`. No trace depends on it here; it is kept for who asks.
 const TRACE_MASK: i64 = 306;
 
-/// What every word that needs a tree gets from a server that is still loading one.
+/// What every word that needs a tree gets from a server that has no leader, or is still loading.
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
 /// A word.
@@ -110,11 +111,15 @@ impl Word {
 }
 
 impl FourLetterWords {
-    fn permits(&self, word: Word) -> bool {
+    fn permits(&self, word: Word, read_only_mode: bool) -> bool {
         match self {
             Self::All => true,
-            // Source: `zkServer.sh status` lives on this one.
-            Self::Only(words) => word == Word::Srvr || words.iter().any(|w| w == word.name()),
+            Self::Only(words) => {
+                // Source: `zkServer.sh status` lives on the one; by the other, clients find a
+                // server that does not only read.
+                let always = word == Word::Srvr || (word == Word::Isro && read_only_mode);
+                always || words.iter().any(|w| w == word.name())
+            }
         }
     }
 }
@@ -128,7 +133,10 @@ impl Server {
         if word == Word::TelnetInterrupt {
             return self.close(link);
         }
-        let permitted = self.core.config.four_letter_words.permits(word);
+        let ensemble = self.core.ensemble.as_deref();
+        let read_only_mode = ensemble.is_some_and(|it| it.config.read_only_mode);
+        let words = &self.core.config.four_letter_words;
+        let permitted = words.permits(word, read_only_mode);
         if word == Word::Stmk && permitted {
             let mask = conn.input.get(4..).and_then(|rest| rest.first_chunk());
             let Some(&mask) = mask else {
@@ -147,7 +155,7 @@ impl Server {
             let text = format!("{name} is not executed because it is not in the whitelist.\n");
             return self.tell(link, &text);
         }
-        if !self.core.serving && !word.needs_no_tree() {
+        if !self.core.has_part() && !word.needs_no_tree() {
             let text = if word == Word::Isro {
                 "null"
             } else if word == Word::Hash {
@@ -173,6 +181,10 @@ impl Server {
         let Some(word) = conn.and_then(|conn| conn.asked.take()) else {
             return;
         };
+        if !self.core.has_part() && !word.needs_no_tree() {
+            // The role was lost meanwhile.
+            return self.tell(link, NOT_SERVING);
+        }
         let text = self.text(word, facts);
         self.tell(link, &text);
     }
@@ -189,7 +201,8 @@ impl Server {
                 format!("{}", self.core.stats.trace_mask.unwrap_or(TRACE_MASK))
             }
             Word::Hash => self.digests(),
-            Word::Isro => "rw".into(),
+            Word::Isro if self.core.serving => "rw".into(),
+            Word::Isro => "ro".into(),
             Word::Mntr => self.mntr(facts),
             Word::Ruok => "imok".into(),
             Word::Srst => self.reset_server(),

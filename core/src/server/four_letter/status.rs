@@ -17,11 +17,16 @@ use crate::wire::client::OpCode;
 impl Server {
     pub(super) fn srvr(&self) -> String {
         let version = self.version();
-        format!("Zookeeper version: {version}\n{}", self.condition())
+        let read_only = self.core.read_only_line();
+        format!(
+            "Zookeeper version: {version}\n{read_only}{}",
+            self.condition()
+        )
     }
 
     pub(super) fn stat(&self) -> String {
-        let mut text = format!("Zookeeper version: {}\nClients:\n", self.version());
+        let (version, read_only) = (self.version(), self.core.read_only_line());
+        let mut text = format!("Zookeeper version: {version}\n{read_only}Clients:\n");
         for conn in self.conns.values() {
             text += &format!(" {}\n", brief(conn));
         }
@@ -38,8 +43,8 @@ impl Server {
              Connections: {}\n\
              Outstanding: {}\n\
              Zxid: {}\n\
-             Mode: standalone\n\
-             Node count: {}\n",
+             Mode: {}\n\
+             Node count: {}\n{}",
             latency.min,
             Mean(latency),
             latency.max,
@@ -47,8 +52,10 @@ impl Server {
             stats.sent,
             self.conns.len(),
             core.outstanding,
-            core.tree.last_zxid(),
+            core.last_processed(),
+            core.mode(),
             core.node_count(),
+            core.proposal_line(),
         )
     }
 
