@@ -80,6 +80,12 @@ const STEPS: &[Step] = &[
         quick: false,
     },
     Step {
+        name: "ensemble",
+        about: "ensembles of our servers and Apache ZooKeeper's, releases 3.5 to 3.9, under load",
+        run: peers::ensemble,
+        quick: false,
+    },
+    Step {
         name: "zkcli",
         about: "Apache ZooKeeper's zkCli against our server",
         run: peers::zkcli,
@@ -89,6 +95,12 @@ const STEPS: &[Step] = &[
         name: "kazoo",
         about: "kazoo's own test-suite against our server",
         run: peers::kazoo,
+        quick: false,
+    },
+    Step {
+        name: "kazoo-ensemble",
+        about: "kazoo's own test-suite against an ensemble of three of our servers",
+        run: peers::kazoo_ensemble,
         quick: false,
     },
     Step {

@@ -43,7 +43,29 @@ pub(crate) fn zkcli(workspace: &Workspace) -> crate::Result {
     rust_peers(workspace, "zkcli::")
 }
 
+pub(crate) fn ensemble(workspace: &Workspace) -> crate::Result {
+    if let Some(why) = no_java() {
+        return skipped(why);
+    }
+    if !setup::releases_ready(workspace) {
+        return skipped("releases of Apache ZooKeeper are missing (`cargo xtask setup`)");
+    }
+    // Two at once: they wait for elections more than they compute.
+    rust_tests(workspace, "ensemble", &["--test-threads=2"])
+}
+
 pub(crate) fn kazoo(workspace: &Workspace) -> crate::Result {
+    kazoo_of(workspace, 1)
+}
+
+pub(crate) fn kazoo_ensemble(workspace: &Workspace) -> crate::Result {
+    if workspace.baseline {
+        return skipped("Apache ZooKeeper takes too long to start ensembles");
+    }
+    kazoo_of(workspace, 3)
+}
+
+fn kazoo_of(workspace: &Workspace, servers: usize) -> crate::Result {
     let Some(python) = setup::python_ready(workspace) else {
         return skipped("kazoo is not installed (`cargo xtask setup`)");
     };
@@ -53,7 +75,7 @@ pub(crate) fn kazoo(workspace: &Workspace) -> crate::Result {
     build_server(workspace)?;
     let mut shards = Vec::new();
     for index in 0..KAZOO_SHARDS {
-        shards.push(Shard::start(workspace, &python, index)?);
+        shards.push(Shard::start(workspace, &python, index, servers)?);
     }
     let end = Instant::now() + KAZOO_TIME_MAX;
     let results: Vec<_> = shards.into_iter().map(|shard| shard.finish(end)).collect();
@@ -76,8 +98,15 @@ struct Shard {
 }
 
 impl Shard {
-    fn start(workspace: &Workspace, python: &Path, index: usize) -> Result<Self, String> {
-        let log = workspace.peers_target().join(format!("kazoo-{index}.log"));
+    fn start(
+        workspace: &Workspace,
+        python: &Path,
+        index: usize,
+        servers: usize,
+    ) -> Result<Self, String> {
+        let log = workspace
+            .peers_target()
+            .join(format!("kazoo-{servers}-{index}.log"));
         let output = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         let errors = output.try_clone().map_err(|error| error.to_string())?;
         let plugin = workspace.peers().join("kazoo");
@@ -111,6 +140,7 @@ impl Shard {
                 "ZOOKEEPER_VERSION",
                 if workspace.baseline { "3.8.0" } else { "3.9.5" },
             )
+            .env("PEERS_KAZOO_SERVERS", servers.to_string())
             .env("PEERS_KAZOO_SHARD", format!("{index}/{KAZOO_SHARDS}"))
             .stdout(output)
             .stderr(errors);
@@ -185,13 +215,19 @@ fn server_command(workspace: &Workspace) -> String {
     format!("[{}]", quoted.join(","))
 }
 
-/// The Rust tests in `host/tests/peers`, which a plain `cargo test` leaves out.
+/// The Rust tests in `host/tests/peers`.
 fn rust_peers(workspace: &Workspace, filter: &str) -> crate::Result {
+    rust_tests(workspace, "peers", &[filter])
+}
+
+/// Tests against real peers, which a plain `cargo test` leaves out.
+fn rust_tests(workspace: &Workspace, target: &str, arguments: &[&str]) -> crate::Result {
     build_server(workspace)?;
     // The feature set of the whole workspace, as everywhere, or dependencies would be built again.
-    let mut command =
-        workspace.cargo(&["test", "--workspace", "--locked", "--test", "peers", "--"]);
-    command.arg(filter).env("PEERS_SERVER", workspace.server());
+    let mut command = workspace.cargo(&["test", "--workspace", "--locked", "--test", target, "--"]);
+    command
+        .args(arguments)
+        .env("PEERS_SERVER", workspace.server());
     if workspace.baseline {
         command.env("PEERS_BASELINE", "1");
     }

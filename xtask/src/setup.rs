@@ -10,6 +10,8 @@ use crate::workspace::{Workspace, ask, on_path, run};
 use crate::{torture, wasm};
 
 pub(crate) const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
+/// Releases of Apache ZooKeeper beside Debian's: the last of each line from 3.5 to 3.9.
+const RELEASES: &[&str] = &["3.5.10", "3.6.4", "3.7.2", "3.8.6", "3.9.5"];
 pub(crate) const C_CLIENT_HEADER: &str = "/usr/include/zookeeper/zookeeper.h";
 /// Not in the PATH of everyone. `zabra ensemble start` is tested with it.
 const SSHD: &str = "/usr/sbin/sshd";
@@ -22,6 +24,11 @@ pub(crate) fn step(workspace: &Workspace) -> crate::Result {
     if let Err(message) = python(workspace) {
         eprintln!("no Python environment: {message}");
     }
+    for release in RELEASES {
+        if let Err(message) = fetch(workspace, release) {
+            eprintln!("no Apache ZooKeeper {release}: {message}");
+        }
+    }
     Ok(Outcome::Passed)
 }
 
@@ -32,6 +39,9 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     }
     if !on_path("java") {
         packages.push("default-jre-headless");
+    }
+    if !releases_ready(workspace) && !on_path("mvn") {
+        packages.push("maven");
     }
     if !Path::new(C_CLIENT_HEADER).exists() {
         packages.push("libzookeeper-mt-dev");
@@ -76,6 +86,36 @@ fn install(packages: &[&str]) {
     if let Err(message) = update.and_then(|()| run(&mut install)) {
         eprintln!("{message}; the steps that need these packages are skipped");
     }
+}
+
+/// Whether every release that the tests ask for has been fetched.
+pub(crate) fn releases_ready(workspace: &Workspace) -> bool {
+    let mut releases = RELEASES.iter();
+    releases.all(|release| release_jars(workspace, release).is_dir())
+}
+
+/// Where the tests look for it too.
+fn release_jars(workspace: &Workspace, release: &str) -> PathBuf {
+    workspace
+        .peers_target()
+        .join(format!("zookeeper-{release}"))
+}
+
+fn fetch(workspace: &Workspace, release: &str) -> Result<(), String> {
+    let jars = release_jars(workspace, release);
+    if jars.is_dir() {
+        return Ok(());
+    }
+    let partial = release_jars(workspace, &format!("{release}.partial"));
+    let mut maven = Command::new("mvn");
+    maven.args(["--batch-mode", "--quiet", "dependency:copy-dependencies"]);
+    maven.arg("--file");
+    maven.arg(workspace.peers().join("releases/pom.xml"));
+    maven.arg(format!("-Dzookeeper.version={release}"));
+    maven.arg(format!("-DoutputDirectory={}", partial.display()));
+    run(maven.arg("-DincludeScope=runtime"))?;
+    // Last, so that a download that was cut short is done again.
+    fs::rename(&partial, &jars).map_err(|error| format!("{}: {error}", jars.display()))
 }
 
 /// The interpreter that kazoo is installed for, if [`python`] has succeeded.

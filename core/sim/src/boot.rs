@@ -8,7 +8,7 @@ use zabra_core::Machine;
 use zabra_core::ids::{ServerId, Zxid};
 use zabra_core::link::{Endpoint, Port};
 use zabra_core::machine::Now;
-use zabra_core::server::{Config, Input, Output, Recovered, Server};
+use zabra_core::server::{Config, EnsembleConfig, Input, Output, Recovered, Server};
 use zabra_core::store::log::LogOptions;
 use zabra_core::store::names::Compression;
 use zabra_core::store::recent::Recent;
@@ -19,9 +19,8 @@ use zabra_core::zab::{self, Member, Membership};
 
 use crate::disk::SimDisk;
 use crate::drill::{self, Drill, DrillLoader, Spy};
-use crate::ensemble::Cast;
 use crate::ensemble::network::{host_name, port_number};
-use crate::ensemble::plan::Script;
+use crate::ensemble::plan::{Cast, Script};
 use crate::node::Node;
 
 /// A server as the simulator drives it.
@@ -55,8 +54,6 @@ pub fn start(
 pub struct Birth<'a> {
     /// The run.
     pub script: &'a Script,
-    /// What the servers are.
-    pub cast: Cast,
     /// Whether drilled servers shall propose nothing.
     pub is_quiet: &'a Rc<RefCell<bool>>,
     /// Where a drilled server tells what it does.
@@ -93,7 +90,7 @@ pub struct Born {
 /// # Errors
 /// What is on the disk cannot be read.
 pub fn ensemble(birth: Birth<'_>) -> Result<Born, String> {
-    match birth.cast {
+    match birth.script.cast {
         Cast::Drill => drill(birth),
         Cast::Service => service(birth),
     }
@@ -108,19 +105,74 @@ fn log_options(script: &Script) -> LogOptions {
 
 fn service(birth: Birth<'_>) -> Result<Born, String> {
     let Birth { script, disk, .. } = birth;
-    let config = script.base.config();
-    let mut loader = restore(&config, birth.entropy);
     let (mut logs, mut snapshots) = (disk.clone(), disk.clone());
-    let recovered = recovery::recover(&mut logs, &mut snapshots, &mut loader).map_err(shown)?;
-    let core = start(config, loader, &recovered, birth.entropy, birth.now);
-    let mut node = Node::new(core, disk, log_options(script), recovered.last);
+    let config = script.base.config();
+    let config = Config {
+        server_id: u8::try_from(birth.server + 1).unwrap_or(u8::MAX),
+        ..config
+    };
+    let loader = restore(&config, birth.entropy);
+    let options = options(script, birth.server);
+    let mut recent = Recent::new(loader, script.history_txns, options.history_bytes_max);
+    let found = recovery::recover(&mut logs, &mut snapshots, &mut recent).map_err(shown)?;
+    let (loader, base, recent) = recent.finish();
+    let recovered = Recovered {
+        snapshot: found.snapshot.is_some(),
+        txns: found.txns,
+        log_bytes: found.log_bytes,
+    };
+    if script.servers() == 1 {
+        let core = Server::new(config, loader, recovered, birth.entropy, birth.now);
+        return born(
+            birth,
+            Box::new(core),
+            found.last,
+            epochs::Epochs::default(),
+            true,
+        );
+    }
+    let epochs = epochs::open(&mut snapshots, found.last).map_err(shown)?;
+    let is_trusted = found.last > Zxid::ZERO || found.snapshot.is_some() || !birth.is_wiped;
+    let history = zab::Recovered {
+        base,
+        recent,
+        accepted: epochs.accepted,
+        current: epochs.current,
+        divergent: false,
+        trusted: is_trusted,
+    };
+    let choices = EnsembleConfig {
+        leader_serves: true,
+        ..EnsembleConfig::default()
+    };
+    let server = Server::in_ensemble(
+        config,
+        choices,
+        options,
+        loader,
+        recovered,
+        history,
+        birth.entropy,
+        birth.now,
+    );
+    born(birth, Box::new(server), found.last, epochs, is_trusted)
+}
+
+fn born(
+    birth: Birth<'_>,
+    core: Core,
+    last: Zxid,
+    epochs: epochs::Epochs,
+    is_trusted: bool,
+) -> Result<Born, String> {
+    let mut node = Node::new(core, birth.disk, log_options(birth.script), last);
     node.snapshots.remove_unfinished().map_err(shown)?;
     Ok(Born {
         node,
-        last: recovered.last.0,
-        accepted: 0,
-        current: 0,
-        is_trusted: true,
+        last: last.0,
+        accepted: epochs.accepted.0,
+        current: epochs.current.0,
+        is_trusted,
     })
 }
 
@@ -151,7 +203,7 @@ fn drill(birth: Birth<'_>) -> Result<Born, String> {
         divergent: false,
         trusted: is_trusted,
     };
-    let born = Drill::new(
+    let core = Drill::new(
         drill::Birth {
             options,
             recovered: recovered_history,
@@ -164,13 +216,7 @@ fn drill(birth: Birth<'_>) -> Result<Born, String> {
         },
         birth.now,
     );
-    Ok(Born {
-        node: Node::new(Box::new(born), disk, log_options(script), recovered.last),
-        last: recovered.last.0,
-        accepted: epochs.accepted.0,
-        current: epochs.current.0,
-        is_trusted,
-    })
+    born(birth, Box::new(core), recovered.last, epochs, is_trusted)
 }
 
 /// A server's place in the ensemble of a script.

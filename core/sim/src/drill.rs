@@ -54,16 +54,18 @@ impl State {
     }
 
     fn bytes(self) -> Bytes {
-        let mut bytes = BytesMut::new();
+        let mut bytes = BytesMut::from(MAGIC);
         bytes.extend_from_slice(&self.last.to_be_bytes());
         bytes.extend_from_slice(&self.digest.to_be_bytes());
         // Enough that it does not pass in one piece.
         bytes.extend_from_slice(&[7; 200]);
+        // What the store takes for the end of a snapshot.
+        bytes.extend_from_slice(b"\0\0\0\x01/");
         bytes.freeze()
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let (last, rest) = bytes.split_first_chunk()?;
+        let (last, rest) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
         let (digest, _) = rest.split_first_chunk()?;
         Some(Self {
             last: i64::from_be_bytes(*last),
@@ -80,7 +82,9 @@ pub const fn next_digest(digest: u64, hash: u64) -> u64 {
         .rotate_left(23)
 }
 
-const STATE_BYTES: usize = 216;
+/// What the store takes for the beginning of a snapshot.
+const MAGIC: &[u8] = b"ZKSN";
+const STATE_BYTES: usize = 225;
 const SIGNATURE: &[u8] = b"\0\0\0\x0aBenWasHere";
 
 /// What recovery restores into.

@@ -10,7 +10,7 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use zabra_sim::ensemble::plan::Script;
-use zabra_sim::ensemble::{self, Cast, text};
+use zabra_sim::ensemble::{self, text};
 use zabra_sim::marks::Marks;
 use zabra_sim::plan::Plan;
 use zabra_sim::violation::Violation;
@@ -122,7 +122,7 @@ fn run(plan: &Plan, is_verbose: bool) -> Report {
 
 /// Runs a script; a panic of the core is a violation as any other.
 fn run_script(script: &Script, is_verbose: bool) -> Report {
-    let mut world = ensemble::World::new(script.clone(), Cast::Drill, is_verbose);
+    let mut world = ensemble::World::new(script.clone(), is_verbose);
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     let violation = ran.unwrap_or_else(|panic| Some(violation_of(&*panic)));
     world.report(violation)

@@ -44,6 +44,7 @@ pub const REQUIRED_OF_ENSEMBLES: &[&str] = &[
     "fault: block",
     "fault: clock",
     "fault: drop-clients",
+    "fault: isolate",
     "fault: kill",
     "fault: kill-in-store",
     "fault: partition",

@@ -158,7 +158,10 @@ impl Server {
             };
             conn.stage = Stage::Opening;
             let timeout_ms = conn.timeout_ms;
-            return self.core.ask_for_session(session, timeout_ms, link);
+            if let Some(before) = self.core.ask_for_session(session, timeout_ms, link) {
+                self.close(before);
+            }
+            return;
         }
         if self.core.tracker.is_alive(session) {
             self.core.own(session, Owner::Here);

@@ -27,6 +27,7 @@ pub mod quorum;
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
@@ -72,8 +73,8 @@ pub struct Zab {
 #[derive(Debug)]
 enum Part {
     Looking,
-    Leading(Leader),
-    Learning(Learner),
+    Leading(Box<Leader>),
+    Learning(Box<Learner>),
 }
 
 impl Zab {
@@ -247,7 +248,7 @@ impl Zab {
             proposed: history.last(),
             committed: history.committed(),
             delivered: history.delivered(),
-            history_first: history.first().unwrap_or(history.last()),
+            history_first: history.first().unwrap_or_else(|| history.last()),
             history_last: history.last(),
             history_txns: txns,
             history_bytes: bytes,
@@ -451,11 +452,11 @@ impl Zab {
         if vote.leader == self.lasting.options.me {
             let mut leader = Leader::begin(&mut self.lasting)?;
             let outcome = leader.tick(&mut self.lasting);
-            self.part = Part::Leading(leader);
+            self.part = Part::Leading(Box::new(leader));
             outcome
         } else {
             let learner = Learner::begin(vote, self.lasting.observer, &mut self.lasting)?;
-            self.part = Part::Learning(learner);
+            self.part = Part::Learning(Box::new(learner));
             Ok(())
         }
     }

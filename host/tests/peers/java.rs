@@ -3,14 +3,14 @@
 //! writes more, and is killed or stopped.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
 use crate::support::process::{Directory, Kind, Server, copy_directory};
-use crate::support::wire::{Acl, Client, Error, Op, Stat, flags};
+use crate::support::tree::{Tree, dump};
+use crate::support::wire::{Acl, Client, Error, Op, flags};
 
 /// Survives the change of servers.
 const SESSION_MS: i32 = 60_000;
@@ -130,7 +130,7 @@ fn relay(test: &str, compression: &str, legs: &[(Kind, End)]) {
 struct Left {
     data: std::path::PathBuf,
     zxid: i64,
-    tree: BTreeMap<String, Znode>,
+    tree: Tree,
     sessions: Sessions,
 }
 
@@ -140,14 +140,6 @@ struct Sessions {
     admin: Client,
     /// Owns ephemeral znodes.
     owner: Client,
-}
-
-/// All that a client can learn of a znode.
-#[derive(Debug, PartialEq, Eq)]
-struct Znode {
-    data: Option<Vec<u8>>,
-    stat: Stat,
-    acl: Vec<Acl>,
 }
 
 impl Left {
@@ -169,7 +161,7 @@ impl Left {
         if last {
             abandon_a_session(server);
         }
-        let tree = dump(&mut sessions.admin);
+        let tree = dump(&mut sessions.admin).unwrap();
         Self {
             data: data.to_path_buf(),
             zxid: sessions.admin.zxid,
@@ -184,7 +176,7 @@ impl Left {
         let mut admin = Client::reattach(server.address, &self.sessions.admin).unwrap();
         admin.add_auth("digest", b"super:test").unwrap();
         let owner = Client::reattach(server.address, &self.sessions.owner).unwrap();
-        let found = dump(&mut admin);
+        let found = dump(&mut admin).unwrap();
         for (path, znode) in &self.tree {
             assert_eq!(found.get(path), Some(znode), "{kind:?}: {path}");
         }
@@ -198,25 +190,6 @@ impl Left {
         );
         Sessions { admin, owner }
     }
-}
-
-fn dump(client: &mut Client) -> BTreeMap<String, Znode> {
-    let mut tree = BTreeMap::new();
-    let mut open = vec!["/".to_owned()];
-    while let Some(path) = open.pop() {
-        let (names, children_stat) = client.children(&path).unwrap();
-        let (data, stat) = client.data(&path, false).unwrap();
-        let (acl, acl_stat) = client.acl(&path).unwrap();
-        assert_eq!(
-            (&stat, &stat),
-            (&children_stat, &acl_stat),
-            "one Stat of {path}"
-        );
-        let parent = path.trim_end_matches('/');
-        open.extend(names.iter().map(|name| format!("{parent}/{name}")));
-        tree.insert(path, Znode { data, stat, acl });
-    }
-    tree
 }
 
 /// Every kind of znode, change, refusal and ACL.

@@ -3,4 +3,5 @@
 
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod tree;
 pub(crate) mod wire;

@@ -1,6 +1,6 @@
 //! Servers as processes of their own: ours, or Apache ZooKeeper.
 
-use core::fmt::Write as _;
+use core::fmt::{self, Display, Formatter, Write as _};
 use core::net::{Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
@@ -25,17 +25,26 @@ const POLL: Duration = Duration::from_millis(20);
 /// Whose server it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// The one that Debian has.
     Apache,
+    /// This release of Apache ZooKeeper, of those that `cargo xtask setup` has fetched.
+    Release(&'static str),
     Zabra,
 }
 
 impl Kind {
     fn command(self, config: &Path) -> Command {
-        // With the baseline, Apache ZooKeeper stands in for us: it shows what a test demands.
-        if self == Self::Apache || env::var_os("PEERS_BASELINE").is_some() {
-            let mut command = Command::new(peer("apache-zookeeper"));
-            command.arg("server").arg(config);
-            return command;
+        let mut apache = Command::new(peer("apache-zookeeper"));
+        apache.arg("server").arg(config);
+        match self {
+            Self::Apache => return apache,
+            Self::Release(release) => {
+                apache.env("RELEASE_JARS", release_jars(release));
+                return apache;
+            }
+            // With the baseline, Apache ZooKeeper stands in for us: it shows what a test demands.
+            Self::Zabra if env::var_os("PEERS_BASELINE").is_some() => return apache,
+            Self::Zabra => {}
         }
         let binary =
             env::var_os("PEERS_SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_zabra").into());
@@ -49,6 +58,31 @@ impl Kind {
         }
         command
     }
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apache => write!(f, "Apache"),
+            Self::Release(release) => write!(f, "Apache-{release}"),
+            Self::Zabra => write!(f, "Zabra"),
+        }
+    }
+}
+
+/// Where `cargo xtask setup` puts the jars of one release.
+fn release_jars(release: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let jars = target
+        .expect("cargo keeps it in the target directory")
+        .join("peers")
+        .join(format!("zookeeper-{release}"));
+    assert!(
+        jars.is_dir(),
+        "no {}: `cargo xtask setup` fetches it",
+        jars.display()
+    );
+    jars
 }
 
 /// A file in `host/tests/peers`.
@@ -151,32 +185,46 @@ impl Server {
         }
         let config = home.join("zoo.cfg");
         fs::write(&config, text).unwrap();
-        let log = home.join(format!("{kind:?}-{}.log", address.port()));
+        let log = home.join(format!("{kind}-{}.log", address.port()));
+        let mut server = Self::spawn(wrap(kind.command(&config)), address, log);
+        server.wait_until_serving();
+        server
+    }
+
+    /// Starts a server with this zoo.cfg, which says the address too, and does not wait.
+    pub(crate) fn spawn_with(kind: Kind, config: &Path, address: SocketAddr, log: PathBuf) -> Self {
+        Self::spawn(kind.command(config), address, log)
+    }
+
+    fn spawn(mut command: Command, address: SocketAddr, log: PathBuf) -> Self {
         let output = File::create(&log).unwrap();
-        let process = wrap(kind.command(&config))
+        let process = command
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
             .spawn()
             .unwrap();
-        let mut server = Self {
+        Self {
             process,
             address,
             log,
-        };
-        server.wait_until_serving();
-        server
+        }
+    }
+
+    /// Fails if it has ended by itself.
+    pub(crate) fn assert_running(&mut self) {
+        let ended = self.process.try_wait().unwrap();
+        assert!(
+            ended.is_none(),
+            "the server ended with {ended:?}:\n{}",
+            self.log_end()
+        );
     }
 
     fn wait_until_serving(&mut self) {
         let end = Instant::now() + START_TIME_MAX;
         loop {
-            let ended = self.process.try_wait().unwrap();
-            assert!(
-                ended.is_none(),
-                "the server ended with {ended:?}:\n{}",
-                self.log()
-            );
+            self.assert_running();
             let answer = wire::word(self.address, "srvr", SERVING_ANSWER_TIME_MAX);
             let serving = answer.is_ok_and(|text| text.contains("Zxid:"));
             if serving {

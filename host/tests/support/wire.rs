@@ -12,6 +12,7 @@ const PASSWORD_BYTES: usize = 16;
 const XID_EVENT: i32 = -1;
 const XID_PING: i32 = -2;
 const XID_AUTH: i32 = -4;
+const XID_SET_WATCHES: i32 = -8;
 
 /// Operation codes of requests.
 pub(crate) mod op {
@@ -22,10 +23,12 @@ pub(crate) mod op {
     pub(crate) const SET_DATA: i32 = 5;
     pub(crate) const GET_ACL: i32 = 6;
     pub(crate) const SET_ACL: i32 = 7;
+    pub(crate) const SYNC: i32 = 9;
     pub(crate) const PING: i32 = 11;
     pub(crate) const GET_CHILDREN2: i32 = 12;
     pub(crate) const CHECK: i32 = 13;
     pub(crate) const MULTI: i32 = 14;
+    pub(crate) const RECONFIG: i32 = 16;
     pub(crate) const CREATE_CONTAINER: i32 = 19;
     pub(crate) const CREATE_TTL: i32 = 21;
     pub(crate) const MULTI_READ: i32 = 22;
@@ -53,8 +56,9 @@ pub(crate) enum Error {
     /// A reply with this error code.
     Code(i32),
     /// Nothing usable came back.
-    #[expect(dead_code, reason = "read when it is printed")]
     Io(io::Error),
+    /// The session is over, and says so when it is re-attached.
+    Expired,
 }
 
 impl From<io::Error> for Error {
@@ -127,6 +131,15 @@ pub(crate) enum Op<'a> {
     },
 }
 
+/// What a connection begins with.
+struct Session {
+    id: i64,
+    password: Vec<u8>,
+    timeout_ms: i32,
+    /// The last that its client has seen.
+    zxid: i64,
+}
+
 /// A session over one connection.
 pub(crate) struct Client {
     stream: TcpStream,
@@ -145,40 +158,69 @@ pub(crate) struct Client {
 impl Client {
     /// A new session.
     pub(crate) fn open(address: SocketAddr, timeout_ms: i32) -> Result<Self> {
-        Self::connect(address, timeout_ms, 0, &[0; PASSWORD_BYTES])
+        Self::open_within(address, timeout_ms, REPLY_TIME_MAX)
     }
 
-    /// The session that `old` had, over a new connection, perhaps to another server.
-    pub(crate) fn reattach(address: SocketAddr, old: &Self) -> Result<Self> {
-        Self::connect(address, old.timeout_ms, old.session_id, &old.password)
-    }
-
-    fn connect(
+    /// A new session with a server from which every answer comes so soon.
+    pub(crate) fn open_within(
         address: SocketAddr,
         timeout_ms: i32,
-        session: i64,
-        password: &[u8],
+        reply_time_max: Duration,
     ) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, REPLY_TIME_MAX)?;
-        stream.set_read_timeout(Some(REPLY_TIME_MAX))?;
-        stream.set_nodelay(true)?;
-        let mut client = Self {
-            stream,
-            session_id: session,
-            password: password.to_vec(),
+        let new = Session {
+            id: 0,
+            password: vec![0; PASSWORD_BYTES],
             timeout_ms,
-            xid: 0,
             zxid: 0,
-            events: VecDeque::new(),
         };
+        Self::connect(address, new, reply_time_max)
+    }
+
+    /// The session that `old` had, over a new connection, perhaps to another server, which must
+    /// have seen all that `old` has seen.
+    pub(crate) fn reattach(address: SocketAddr, old: &Self) -> Result<Self> {
+        Self::connect(address, old.session(), REPLY_TIME_MAX)
+    }
+
+    /// The same, with another bound for every answer.
+    pub(crate) fn reattach_within(
+        address: SocketAddr,
+        old: &Self,
+        reply_time_max: Duration,
+    ) -> Result<Self> {
+        Self::connect(address, old.session(), reply_time_max)
+    }
+
+    fn session(&self) -> Session {
+        Session {
+            id: self.session_id,
+            password: self.password.clone(),
+            timeout_ms: self.timeout_ms,
+            zxid: self.zxid,
+        }
+    }
+
+    fn connect(address: SocketAddr, session: Session, reply_time_max: Duration) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, reply_time_max)?;
+        stream.set_read_timeout(Some(reply_time_max))?;
+        stream.set_nodelay(true)?;
         let mut request = Writer::default();
         request
             .int(0)
-            .long(0)
-            .int(timeout_ms)
-            .long(session)
-            .buffer(Some(password))
+            .long(session.zxid)
+            .int(session.timeout_ms)
+            .long(session.id)
+            .buffer(Some(&session.password))
             .byte(0);
+        let mut client = Self {
+            stream,
+            session_id: session.id,
+            password: session.password,
+            timeout_ms: session.timeout_ms,
+            xid: 0,
+            zxid: session.zxid,
+            events: VecDeque::new(),
+        };
         client.send(&request)?;
         let response = client.receive()?;
         let mut response = Reader(&response);
@@ -187,9 +229,7 @@ impl Client {
         client.session_id = response.long()?;
         client.password = response.buffer()?.unwrap_or_default();
         if client.timeout_ms <= 0 {
-            return Err(Error::Io(io::Error::other(format!(
-                "session 0x{session:x} has expired"
-            ))));
+            return Err(Error::Expired);
         }
         Ok(client)
     }
@@ -310,6 +350,39 @@ impl Client {
         }
     }
 
+    /// Returns when the server has applied all that was committed when it was asked.
+    pub(crate) fn sync(&mut self, path: &str) -> Result<()> {
+        self.call(op::SYNC, Writer::default().text(path))
+            .map(|_| ())
+    }
+
+    /// Registers data watches as of `zxid`: those that a change has overtaken fire at once.
+    pub(crate) fn set_data_watches(&mut self, zxid: i64, paths: &[&str]) -> Result<()> {
+        let mut request = Writer::default();
+        request.int(XID_SET_WATCHES).int(op::SET_WATCHES).long(zxid);
+        request.length(paths.len());
+        for path in paths {
+            request.text(path);
+        }
+        request.int(0).int(0);
+        self.send(&request)?;
+        self.reply(XID_SET_WATCHES).map(|_| ())
+    }
+
+    /// Changes the ensemble's membership; returns what it then is.
+    pub(crate) fn reconfig(
+        &mut self,
+        joining: Option<&str>,
+        leaving: Option<&str>,
+    ) -> Result<String> {
+        let mut body = Writer::default();
+        body.buffer(joining.map(str::as_bytes));
+        body.buffer(leaving.map(str::as_bytes));
+        body.buffer(None).long(-1);
+        let reply = self.call(op::RECONFIG, &body)?;
+        Reader(&reply).text()
+    }
+
     /// Asks for nothing but a sign of life.
     pub(crate) fn ping(&mut self) -> Result<()> {
         let mut request = Writer::default();
@@ -348,7 +421,10 @@ impl Client {
                     "expected the reply to {wanted}, found {xid}"
                 )));
             }
-            self.zxid = zxid;
+            // Apache ZooKeeper answers an auth with none.
+            if zxid > 0 {
+                self.zxid = zxid;
+            }
             return if code == 0 {
                 Ok(frame.0.to_vec())
             } else {

@@ -3,15 +3,20 @@
 use zabra_core::link::Port;
 
 use crate::ensemble::network::Who;
-use crate::ensemble::plan::Fault;
+use crate::ensemble::plan::{Fault, LEADER};
 use crate::ensemble::{Event, World};
 use crate::violation::Violation;
 
 impl World {
     /// A fault begins.
-    pub(super) fn begins(&mut self, index: usize) -> Result<(), Violation> {
-        let Some(planned) = self.script.faults.get(index).cloned() else {
+    pub(super) fn begins(&mut self, index: usize, actor: usize) -> Result<(), Violation> {
+        let Some(mut planned) = self.script.faults.get(index).cloned() else {
             return Ok(());
+        };
+        let leader = self.history.leader();
+        planned.fault = match actor {
+            LEADER => planned.fault.resolved(leader, leader),
+            actor => planned.fault.resolved(actor, leader),
         };
         if !self.is_active || !self.are_servers(&planned.fault) {
             return Ok(());
@@ -20,7 +25,7 @@ impl World {
         self.mix(index as u64);
         self.service.marks.hit(kind(&planned.fault));
         if let Some(at_work) = self.at_work.get_mut(index) {
-            *at_work = true;
+            *at_work = Some(planned.fault.clone());
         }
         let until = match planned.for_us {
             0 => u64::MAX,
@@ -81,7 +86,7 @@ impl World {
             }
             Fault::DropClients(server) => self.cut_clients(server),
             fault => {
-                for (from, to) in obstacles(&fault) {
+                for (from, to) in obstacles(&fault, self.servers.len()) {
                     self.block(from, to);
                 }
             }
@@ -90,15 +95,14 @@ impl World {
 
     /// A fault ends.
     pub(super) fn ends(&mut self, index: usize) {
-        let Some(planned) = self.script.faults.get(index).cloned() else {
+        let at_work = self.at_work.get_mut(index);
+        let Some(fault) = at_work.and_then(Option::take) else {
             return;
         };
-        let at_work = self.at_work.get_mut(index);
-        let was_at_work = at_work.is_some_and(core::mem::take);
-        if !self.is_active || !was_at_work {
+        if !self.is_active {
             return;
         }
-        match planned.fault {
+        match fault {
             Fault::SlowDisk(server) => {
                 if let Some(host) = self.servers.get_mut(server) {
                     host.is_disk_slow = false;
@@ -116,7 +120,7 @@ impl World {
             }
             Fault::Amnesia(server) => self.after(0, Event::Restart(server)),
             fault => {
-                for (from, to) in obstacles(&fault) {
+                for (from, to) in obstacles(&fault, self.servers.len()) {
                     self.unblock(from, to);
                 }
             }
@@ -174,6 +178,7 @@ impl World {
             | Fault::SlowDisk(one)
             | Fault::ClockJump(one, _)
             | Fault::SnapshotFails(one)
+            | Fault::Isolate(one)
             | Fault::SlowLinks(one, _)
             | Fault::DropClients(one) => *one < count,
         }
@@ -181,8 +186,12 @@ impl World {
 }
 
 /// Which pairs of servers a fault keeps apart, by direction.
-fn obstacles(fault: &Fault) -> Vec<(usize, usize)> {
+fn obstacles(fault: &Fault, count: usize) -> Vec<(usize, usize)> {
     match fault {
+        Fault::Isolate(one) => (0..count)
+            .filter(|other| other != one)
+            .flat_map(|other| [(*one, other), (other, *one)])
+            .collect(),
         Fault::Block(from, to) => vec![(*from, *to)],
         Fault::Partition(groups) => {
             let mut pairs = Vec::new();
@@ -210,6 +219,7 @@ const fn kind(fault: &Fault) -> &'static str {
         Fault::SlowDisk(_) => "fault: slow-disk",
         Fault::ClockJump(..) => "fault: clock",
         Fault::SnapshotFails(_) => "fault: snapshot-fails",
+        Fault::Isolate(_) => "fault: isolate",
         Fault::Block(..) => "fault: block",
         Fault::Partition(_) => "fault: partition",
         Fault::Reset(..) => "fault: reset",

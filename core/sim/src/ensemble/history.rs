@@ -114,6 +114,14 @@ impl History {
         }
     }
 
+    /// Who has last begun an epoch.
+    #[must_use]
+    pub fn leader(&self) -> usize {
+        let starts = self.starts.values().rev();
+        let mut established = starts.filter(|start| start.is_established);
+        established.next().map_or(0, |start| start.leader)
+    }
+
     /// The last transaction that is committed.
     #[must_use]
     pub fn committed(&self) -> i64 {
@@ -316,7 +324,14 @@ impl History {
                 format!("{} logs {id}, and nobody leads that epoch", letter(server)),
             ));
         }
-        let committed = self.committed();
+        // What is committed of later epochs a leader that was deposed does not know.
+        let before_epoch = self
+            .canon
+            .partition_point(|it| *it < id.epoch().start().0.max(1));
+        let committed = before_epoch
+            .checked_sub(1)
+            .and_then(|at| self.canon.get(at));
+        let committed = committed.copied().unwrap_or(0);
         ensure(
             self.contains(parent, committed),
             "S6 a leader has all that is committed",
@@ -832,7 +847,8 @@ impl History {
         Ok(())
     }
 
-    /// S14: a snapshot that a restart could load holds only what the log of its server holds.
+    /// S14: a snapshot that a restart could load holds only what the log of its server holds, or
+    /// what is committed.
     ///
     /// # Errors
     /// One holds more.
@@ -840,7 +856,7 @@ impl History {
         let standing = self.server(server);
         let located = self.locate(name, standing.tip);
         ensure(
-            name <= standing.last || self.contains(standing.durable, located),
+            self.contains(standing.durable, located) || self.contains(self.committed(), located),
             "S14 no snapshot beyond what was cut",
             || {
                 format!(

@@ -25,7 +25,7 @@ use zabra_core::ids::LinkId;
 use crate::ensemble::clients::Caller;
 use crate::ensemble::history::History;
 use crate::ensemble::network::Link;
-use crate::ensemble::plan::{Effect, Script, When, letter};
+use crate::ensemble::plan::{Cast, Effect, Fault, LEADER, Script, When, letter};
 use crate::ensemble::server::Host;
 use crate::ensemble::service::Service;
 use crate::rng::{Rng, Stream};
@@ -49,20 +49,10 @@ enum Event {
     StoreRuns(usize, u64),
 }
 
-/// What the servers of a run are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cast {
-    /// Whole servers, with clients.
-    Service,
-    /// Servers that agree and do nothing else: [`drill`](crate::drill).
-    Drill,
-}
-
 /// One run.
 #[derive(Debug)]
 pub struct World {
     script: Script,
-    cast: Cast,
     /// Whether drilled servers shall propose nothing.
     is_quiet: Rc<RefCell<bool>>,
     /// Microseconds since the run began, by a clock that is right.
@@ -79,8 +69,8 @@ pub struct World {
     service: Service,
     /// How often what each conditional fault waits for has happened.
     occurred: Vec<u64>,
-    /// Whether each fault is at work.
-    at_work: Vec<bool>,
+    /// Each fault that is at work, with the servers it has met.
+    at_work: Vec<Option<Fault>>,
     is_active: bool,
     draws: u64,
     trace: Vec<String>,
@@ -98,9 +88,9 @@ const EPOCHS_AFTER_HEAL_MAX: u64 = 3;
 impl World {
     /// The world of this script.
     #[must_use]
-    pub fn new(mut script: Script, cast: Cast, is_verbose: bool) -> Self {
+    pub fn new(mut script: Script, is_verbose: bool) -> Self {
         let count = script.servers();
-        if cast == Cast::Drill {
+        if script.cast == Cast::Drill {
             script.base.clients = 0;
         }
         let callers = (0..script.base.clients as u64).map(|id| {
@@ -116,9 +106,8 @@ impl World {
                 .collect(),
             blocked: vec![vec![0; count]; count],
             occurred: vec![0; script.faults.len()],
-            at_work: vec![false; script.faults.len()],
+            at_work: vec![None; script.faults.len()],
             script,
-            cast,
             is_quiet: Rc::default(),
             now: 1_000_000,
             queue: BinaryHeap::new(),
@@ -185,7 +174,7 @@ impl World {
             }
             self.converge()?;
         }
-        if self.cast == Cast::Service {
+        if self.script.cast == Cast::Service {
             self.let_sessions_expire()
         } else {
             Ok(())
@@ -218,7 +207,7 @@ impl World {
                 Ok(())
             }
             Event::Arrives(link, side) => self.arrives(link, side),
-            Event::Begins(index) => self.begins(index),
+            Event::Begins(index) => self.begins(index, LEADER),
             Event::Dials(server, life, link) => {
                 self.dials(server, life, link);
                 Ok(())
@@ -309,7 +298,7 @@ impl World {
         let end = begun + 3 * limits * tick_us + 15_000_000 + 400 * self.script.base.sync_us;
         let up = self.up();
         self.is_quiet.replace(false);
-        if self.cast == Cast::Drill {
+        if self.script.cast == Cast::Drill {
             // What is proposed from here on must be committed, and reach everybody.
             let committed = self.history.committed();
             while self.now < end && self.history.committed() <= committed {
@@ -350,7 +339,7 @@ impl World {
 
     /// Who does not serve yet, and why.
     fn stuck(&self, up: &[usize]) -> Option<String> {
-        if self.cast == Cast::Service {
+        if self.script.cast == Cast::Service {
             return self.stuck_probe();
         }
         let committed = self.history.committed();
@@ -390,7 +379,7 @@ impl World {
         if self.is_active {
             for index in 0..self.script.faults.len() {
                 if self.is_due(index, server, effect) {
-                    self.begins(index)?;
+                    self.begins(index, server)?;
                 }
             }
         }

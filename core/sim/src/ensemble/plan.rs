@@ -8,11 +8,18 @@ use crate::rng::{Rng, Stream};
 /// Most servers, observers included: they are named by letters.
 pub const SERVERS_MAX: usize = 9;
 
+/// In a fault: the server that did what the fault has waited for. `@` in a text.
+pub const ACTOR: usize = usize::MAX;
+/// In a fault: the server that has last begun an epoch. `^` in a text.
+pub const LEADER: usize = usize::MAX - 1;
+
 /// A run of an ensemble, as it will be. Its text form is in [`text`](super::text).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Script {
     /// What clients do, and how a server is configured, as for one server alone.
     pub base: Plan,
+    /// What the servers are.
+    pub cast: Cast,
     /// Servers with a vote: `A`, `B`, …
     pub voters: usize,
     /// Servers without, named on from there.
@@ -27,6 +34,15 @@ pub struct Script {
     pub drift_ppm: u64,
     /// What goes wrong.
     pub faults: Vec<Planned>,
+}
+
+/// What the servers of a run are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cast {
+    /// Whole servers, with clients.
+    Service,
+    /// Servers that agree and do nothing else: [`drill`](crate::drill).
+    Drill,
 }
 
 /// A fault and when it happens.
@@ -113,6 +129,8 @@ pub enum Fault {
     ClockJump(usize, i64),
     /// The snapshot that is being written fails.
     SnapshotFails(usize),
+    /// Nothing passes between a server and any other.
+    Isolate(usize),
     /// Nothing passes from the first to the second; nobody is told.
     Block(usize, usize),
     /// Nothing passes between servers of different groups; who is in none sees everyone.
@@ -175,12 +193,18 @@ impl Script {
         base.enforce_quota = false;
         let voters = *rng.pick(&[3, 3, 3, 3, 4, 5, 5, 7]).unwrap_or(&3);
         let observers = *rng.pick(&[0, 0, 0, 1, 2]).unwrap_or(&0);
+        let cast = if rng.one_in(3) {
+            Cast::Drill
+        } else {
+            Cast::Service
+        };
         let mut script = Self {
+            cast,
             voters,
             observers,
             init_limit: 10,
             sync_limit: 5,
-            history_txns: *rng.pick(&[1, 5, 30, 500]).unwrap_or(&500),
+            history_txns: *rng.pick(&[1, 30, 500, 500]).unwrap_or(&500),
             drift_ppm: *rng.pick(&[0, 0, 1000, 50_000]).unwrap_or(&0),
             faults: Vec::new(),
             base,
@@ -204,12 +228,12 @@ impl Script {
             _ => 25,
         };
         // Swarm: a run favours a few kinds.
-        let mut weights = [0; 14];
+        let mut weights = [0; 15];
         for weight in &mut weights {
             *weight = *rng.pick(&[0, 1, 1, 4]).unwrap_or(&1);
         }
         if weights.iter().sum::<u64>() == 0 {
-            weights = [1; 14];
+            weights = [1; 15];
         }
         let conditional = *rng.pick(&[0, 30, 70]).unwrap_or(&30);
         // More than one lost disk could lose what a quorum had.
@@ -221,7 +245,13 @@ impl Script {
             } else {
                 When::At(rng.below(self.base.duration_us))
             };
-            let fault = self.draw_fault(rng, &weights);
+            let is_conditional = matches!(when, When::On { .. });
+            let special = match rng.below(4) {
+                0 => Some(LEADER),
+                1 if is_conditional => Some(ACTOR),
+                _ => None,
+            };
+            let fault = self.draw_fault(rng, &weights, special);
             if matches!(fault, Fault::Amnesia(_)) {
                 if has_amnesia {
                     continue;
@@ -270,10 +300,11 @@ impl Script {
         }
     }
 
-    fn draw_fault(&self, rng: &mut Rng, weights: &[u64]) -> Fault {
+    fn draw_fault(&self, rng: &mut Rng, weights: &[u64], special: Option<usize>) -> Fault {
         let servers = self.servers();
-        let one = rng.index(servers);
-        let other = (one + 1 + rng.index(servers - 1)) % servers;
+        let drawn = rng.index(servers);
+        let other = (drawn + 1 + rng.index(servers - 1)) % servers;
+        let one = special.unwrap_or(drawn);
         let some = |rng: &mut Rng| -> Vec<usize> {
             match rng.below(6) {
                 0 => (0..servers).collect(),
@@ -295,6 +326,7 @@ impl Script {
             10 => Fault::Partition(self.draw_groups(rng)),
             11 => Fault::Reset(one, other),
             12 => Fault::SlowLinks(one, rng.between(1, 100) * 1000),
+            13 => Fault::Isolate(one),
             _ => Fault::DropClients(one),
         }
     }
@@ -322,9 +354,44 @@ impl Script {
     }
 }
 
+impl Fault {
+    /// The same with a server for each that stands for one.
+    #[must_use]
+    pub fn resolved(&self, actor: usize, leader: usize) -> Self {
+        let one = |server: &usize| match *server {
+            ACTOR => actor,
+            LEADER => leader,
+            server => server,
+        };
+        let all = |servers: &Vec<usize>| servers.iter().map(one).collect();
+        match self {
+            Self::Kill(servers) => Self::Kill(all(servers)),
+            Self::Power(servers) => Self::Power(all(servers)),
+            Self::PowerInStore(server, count) => Self::PowerInStore(one(server), *count),
+            Self::KillInStore(server, count) => Self::KillInStore(one(server), *count),
+            Self::Amnesia(server) => Self::Amnesia(one(server)),
+            Self::Pause(server) => Self::Pause(one(server)),
+            Self::SlowDisk(server) => Self::SlowDisk(one(server)),
+            Self::ClockJump(server, ms) => Self::ClockJump(one(server), *ms),
+            Self::SnapshotFails(server) => Self::SnapshotFails(one(server)),
+            Self::Isolate(server) => Self::Isolate(one(server)),
+            Self::Block(from, to) => Self::Block(one(from), one(to)),
+            Self::Partition(groups) => Self::Partition(groups.iter().map(all).collect()),
+            Self::Reset(from, to) => Self::Reset(one(from), one(to)),
+            Self::SlowLinks(server, us) => Self::SlowLinks(one(server), *us),
+            Self::DropClients(server) => Self::DropClients(one(server)),
+        }
+    }
+}
+
 /// The letter of a server.
 #[must_use]
 pub fn letter(server: usize) -> char {
+    match server {
+        ACTOR => return '@',
+        LEADER => return '^',
+        _ => {}
+    }
     u8::try_from(server).map_or('?', |server| char::from(b'A' + server % 26))
 }
 

@@ -14,8 +14,8 @@ use crate::disk::SimDisk;
 use crate::drill::Spy;
 use crate::ensemble::history::kinds;
 use crate::ensemble::network::Dial;
-use crate::ensemble::plan::{Durable, Effect, Script, letter};
-use crate::ensemble::{Cast, Event, WALL_START_MS, World};
+use crate::ensemble::plan::{Cast, Durable, Effect, Script, letter};
+use crate::ensemble::{Event, WALL_START_MS, World};
 use crate::model::State;
 use crate::node::{Node, hash};
 use crate::oracle::snapshot;
@@ -146,7 +146,6 @@ impl World {
         let orphans = core::mem::take(&mut host.orphans);
         let birth = boot::Birth {
             script: &self.script,
-            cast: self.cast,
             is_quiet: &self.is_quiet,
             spy: &host.spy,
             server,
@@ -376,7 +375,7 @@ impl World {
             let inbox = host.inbox.iter();
             host.ended = inbox.filter_map(ended).collect();
         }
-        if self.cast == Cast::Drill {
+        if self.script.cast == Cast::Drill {
             self.debrief(server)?;
         } else {
             self.service.catch_up(&self.history)?;
@@ -432,7 +431,7 @@ impl World {
             Output::Restart(reason) => self.restart(server, &reason),
             Output::Snapshot(op) => self.perform_snapshot(server, op),
             Output::Store(seq, op) => self.perform_store(server, seq, op),
-            _ => Ok(()),
+            Output::Event(_) | Output::Membership(_) => Ok(()),
         }
     }
 
@@ -580,10 +579,10 @@ impl World {
         if let SnapshotOp::Begin { zxid } = &op {
             self.history.writes_snapshot(server, zxid.0);
         }
-        if self.cast == Cast::Service {
+        if self.script.cast == Cast::Service {
             self.service.catch_up(&self.history)?;
         }
-        let cast = self.cast;
+        let cast = self.script.cast;
         let Some(host) = self.servers.get_mut(server) else {
             return Ok(());
         };
@@ -598,10 +597,12 @@ impl World {
             (SnapshotOp::Chunk(bytes), Some((_, file))) => file.extend_from_slice(bytes),
             (SnapshotOp::End, Some((state, file))) => {
                 if let Some(state) = state {
-                    snapshot::check(file, state).map_err(|violation| Violation {
-                        detail: format!("{}: {}", letter(server), violation.detail),
-                        ..violation
-                    })?;
+                    snapshot::check(file, state, Some("/zookeeper/config")).map_err(
+                        |violation| Violation {
+                            detail: format!("{}: {}", letter(server), violation.detail),
+                            ..violation
+                        },
+                    )?;
                     self.service.marks.hit("snapshot_written");
                 }
                 host.snapshot_file = None;

@@ -37,6 +37,28 @@ struct Line {
     is_moved: bool,
 }
 
+/// Whether the flags of an operation in a multi mean nothing.
+fn is_undecodable(op: &Op) -> bool {
+    let is_odd = |op: &Op| matches!(op, Op::Create { flags, .. } if !(0..=6).contains(flags));
+    matches!(op, Op::Multi(ops) if ops.iter().any(is_odd))
+}
+
+impl Line {
+    /// What cannot be decoded a learner refuses without asking its leader: it has no transaction.
+    fn refuse_undecodable(&mut self, xid: i32, err: i32, zxid: i64) {
+        const MARSHALLING_ERROR: i32 = -5;
+        if err != MARSHALLING_ERROR {
+            return;
+        }
+        let first = self.connection.pending.front_mut();
+        let refused = first.filter(|pending| pending.xid == xid && pending.prepared.is_none());
+        if let Some(pending) = refused.filter(|pending| is_undecodable(&pending.op)) {
+            pending.prepared = Some((zxid, Outcome::error(err)));
+            self.writes.retain(|(other, _)| *other != xid);
+        }
+    }
+}
+
 /// Judges what servers tell clients.
 #[derive(Debug)]
 pub struct Service {
@@ -242,6 +264,7 @@ impl Service {
         }
         self.versions.floor = self.floors.get(line.server).copied().unwrap_or(0);
         self.versions.stored = history.visible();
+        line.refuse_undecodable(header.xid, header.err, header.zxid);
         line.connection
             .frame(frame, &self.versions, &mut self.marks)?;
         if header.zxid <= 0 {
@@ -545,6 +568,15 @@ impl Service {
                 format!("{header:?} is of none that is open"),
             ));
         };
+        // What a learner has refused is answered in its turn, perhaps later than this is committed.
+        let pending = &line.connection.pending;
+        while let Some((xid, _)) = line.writes.front().filter(|(xid, _)| *xid != header.xid) {
+            let op = pending.iter().find(|pending| pending.xid == *xid);
+            if !op.is_some_and(|pending| is_undecodable(&pending.op)) {
+                break;
+            }
+            line.writes.pop_front();
+        }
         let next = line.writes.pop_front();
         ensure(
             next.is_some_and(|(xid, _)| xid == header.xid),

@@ -10,12 +10,15 @@
 //! at 1200ms kill A for 300ms
 //! on B stores:current 2 power B C for 1s
 //! on any sends:NEWLEADER 1 partition A|B C for 500ms
+//! on any stores:append 20 power @ for 1s     # who has just stored it
+//! at 2s isolate ^ for 1500ms                 # who leads
 //! ```
 
 use core::fmt;
 
 use crate::ensemble::plan::{
-    DURABLES, Effect, Fault, PACKETS, Planned, SERVERS_MAX, Script, When, letter,
+    ACTOR, Cast, DURABLES, Effect, Fault, LEADER, PACKETS, Planned, SERVERS_MAX, Script, When,
+    letter,
 };
 
 /// Reads a script.
@@ -30,6 +33,7 @@ pub fn parse(text: &str) -> Result<Script, String> {
         .map_err(|error| format!("seed: {error}"))?;
     let mut script = Script::new(seed);
     script.faults.clear();
+    script.cast = Cast::Service;
     script.voters = 3;
     script.observers = 0;
     for (index, line) in text.lines().enumerate() {
@@ -49,6 +53,8 @@ fn statement(script: &mut Script, words: &[&str]) -> Result<(), String> {
     let base = &mut script.base;
     match words {
         [] | ["seed", _] => {}
+        ["cast", "drill"] => script.cast = Cast::Drill,
+        ["cast", "service"] => script.cast = Cast::Service,
         ["voters", count] => script.voters = number(count)?,
         ["observers", count] => script.observers = number(count)?,
         ["clients", count] => base.clients = number(count)?,
@@ -114,6 +120,7 @@ fn planned(when: When, words: &[&str]) -> Result<Planned, String> {
         ["slow-disk", name] => Fault::SlowDisk(server(name)?),
         ["clock", name, ms] => Fault::ClockJump(server(name)?, number(ms)?),
         ["snapshot-fails", name] => Fault::SnapshotFails(server(name)?),
+        ["isolate", name] => Fault::Isolate(server(name)?),
         ["block", from, to] => Fault::Block(server(from)?, server(to)?),
         ["partition", rest @ ..] => {
             let joined = rest.join(" ");
@@ -163,6 +170,8 @@ fn parse_effect(word: &str) -> Result<Effect, String> {
 fn server(name: &str) -> Result<usize, String> {
     match name.as_bytes() {
         [letter @ b'A'..=b'Z'] => Ok(usize::from(letter - b'A')),
+        b"@" => Ok(ACTOR),
+        b"^" => Ok(LEADER),
         _ => Err(format!("expected the letter of a server, found {name}")),
     }
 }
@@ -193,6 +202,11 @@ impl fmt::Display for Script {
         let base = &self.base;
         let yes = |is_on: bool| if is_on { "yes" } else { "no" };
         writeln!(f, "seed {}", base.seed)?;
+        let cast = match self.cast {
+            Cast::Drill => "drill",
+            Cast::Service => "service",
+        };
+        writeln!(f, "cast {cast}")?;
         writeln!(f, "voters {}", self.voters)?;
         writeln!(f, "observers {}", self.observers)?;
         writeln!(f, "clients {}", base.clients)?;
@@ -263,6 +277,7 @@ impl fmt::Display for Fault {
             Self::SlowDisk(one) => write!(f, "slow-disk {}", letter(*one)),
             Self::ClockJump(one, ms) => write!(f, "clock {} {ms}", letter(*one)),
             Self::SnapshotFails(one) => write!(f, "snapshot-fails {}", letter(*one)),
+            Self::Isolate(one) => write!(f, "isolate {}", letter(*one)),
             Self::Block(from, to) => write!(f, "block {} {}", letter(*from), letter(*to)),
             Self::Partition(groups) => {
                 let groups: Vec<String> = groups.iter().map(|group| names(group)).collect();

@@ -335,7 +335,7 @@ impl World {
             }
             (SnapshotOp::Chunk(bytes), Some((_, file))) => file.extend_from_slice(bytes),
             (SnapshotOp::End, Some((state, file))) => {
-                snapshot::check(file, state)?;
+                snapshot::check(file, state, None)?;
                 self.oracle.marks.hit("snapshot_written");
                 self.snapshot_file = None;
             }

@@ -168,6 +168,9 @@ impl Core {
             }
             return;
         };
+        // A request is a sign of its client, too: ZooKeeper's leader waits for the learner's next
+        // answer to a PING, and can end a session right after what it has just written.
+        self.tracker.touch(session, self.now.instant);
         match op {
             OpCode::CREATE_SESSION => {
                 let mut input = body;
@@ -276,8 +279,13 @@ impl Core {
         owner: Owner,
         link: Option<LinkId>,
     ) {
-        let alive_ms = u32::try_from(timeout_ms).unwrap_or(0);
-        self.tracker.add(session, alive_ms, self.now.instant);
+        let (alive_ms, now) = (u32::try_from(timeout_ms).unwrap_or(0), self.now.instant);
+        // A learner may ask for one that is there.
+        if self.tracker.contains(session) {
+            self.tracker.set_timeout(session, alive_ms, now);
+        } else {
+            self.tracker.add(session, alive_ms, now);
+        }
         self.own(session, owner);
         let txn = Txn::CreateSession { timeout_ms };
         self.propose(session, Xid(0), OpCode::CREATE_SESSION, &txn, link);

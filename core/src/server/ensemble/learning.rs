@@ -52,6 +52,10 @@ impl Server {
         let Some(link) = ensemble.learning.asked.remove(&session) else {
             return;
         };
+        if !self.conns.contains_key(&link) {
+            // Its client did not wait.
+            return;
+        }
         if valid {
             self.attach_session(link, session);
         } else {
@@ -73,9 +77,10 @@ impl Server {
         });
         let (zxid, xid, op) = first?;
         // What a leader makes of its own accord in a session's name has no number of its client's.
-        let closes = op == OpCode::CLOSE_SESSION;
-        let closed = header.op == OpCode::CLOSE_SESSION;
-        (zxid.is_none() && xid == header.cxid && closes == closed).then_some(link)
+        // Some clients begin to count anew with a connection: an older request of the session may
+        // have the same number.
+        let same = header.op == op || header.op == OpCode::ERROR;
+        (zxid.is_none() && xid == header.cxid && same).then_some(link)
     }
 }
 
@@ -101,22 +106,22 @@ impl Core {
         }
     }
 
-    /// Asks the leader whether a session is alive whose client came here.
+    /// Asks the leader whether a session is alive whose client came here. Returns the connection on
+    /// which it had come before, if that still waits for an answer.
     pub(in crate::server) fn ask_for_session(
         &mut self,
         session: SessionId,
         timeout_ms: u32,
         link: LinkId,
-    ) {
+    ) -> Option<LinkId> {
         let timeout_ms = i32::try_from(timeout_ms).unwrap_or(i32::MAX);
         let question = Revalidation {
             session,
             timeout_ms,
         };
-        if let Some(ensemble) = self.ensemble_mut() {
-            ensemble.learning.asked.insert(session, link);
-            ensemble.zab.revalidate(question.to_bytes());
-        }
+        let ensemble = self.ensemble_mut()?;
+        ensemble.zab.revalidate(question.to_bytes());
+        ensemble.learning.asked.insert(session, link)
     }
 
     /// A learner's client's sync: what REQUEST it is, the leader answers by SYNC.

@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::conn::Stage;
 use super::overlay::Overlay;
 use super::session::Tracker;
 use super::{Core, Event, Output, Reaper, Server, Sizes};
@@ -210,7 +211,7 @@ impl Server {
         let links: Vec<LinkId> = self
             .conns
             .iter()
-            .filter(|(_, conn)| conn.session != SessionId::NONE)
+            .filter(|(_, conn)| conn.session != SessionId::NONE || conn.stage == Stage::Opening)
             .map(|(&link, _)| link)
             .collect();
         for link in links {
@@ -223,6 +224,8 @@ impl Server {
         core.syncs.clear();
         core.reaper = Reaper::default();
         core.tracker = Tracker::new(core.config.tick_ms);
+        // What was proposed under another role is nothing to be judged by.
+        core.clear_overlay();
         let (now, tick_ms) = (core.now.instant, core.config.tick_ms);
         if let Some(ensemble) = core.ensemble.as_deref_mut() {
             ensemble.locals = Tracker::new(tick_ms);
@@ -252,8 +255,7 @@ impl Server {
         core.digests_settled = true;
         if ensemble.leads() {
             core.stats.proposal_bytes = Sizes::default();
-            let entropy = ensemble.entropy;
-            core.overlay = Overlay::new(&core.tree, core.config.tree_digest, entropy);
+            core.clear_overlay();
             core.begin_reign();
         }
     }
@@ -302,6 +304,12 @@ impl Core {
 
     pub(super) fn learns(&self) -> bool {
         self.ensemble.as_deref().is_some_and(Ensemble::learns)
+    }
+
+    /// Nothing is proposed that is not applied.
+    fn clear_overlay(&mut self) {
+        let seed = self.ensemble.as_deref().map_or(0, |it| it.entropy);
+        self.overlay = Overlay::new(&self.tree, self.config.tree_digest, seed);
     }
 
     pub(super) fn ensemble_begun(&self) -> bool {

@@ -101,7 +101,7 @@ impl Leader {
             )));
         };
         // Once per tick. Source: spec 3.6.
-        if self.beats % 2 == 0 && !self.have_quorum(lasting, true, |_| true) {
+        if self.beats.is_multiple_of(2) && !self.have_quorum(lasting, true, |_| true) {
             return Err(Left::Look("the quorum of followers is lost".into()));
         }
         let sync = lasting.ticks_ms(lasting.options.sync_limit);

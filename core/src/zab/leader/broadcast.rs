@@ -12,6 +12,7 @@ use super::{Leader, Phase, Proposal};
 use crate::ids::{Epoch, LinkId, ServerId, Zxid};
 use crate::lane::StoreOp;
 use crate::wire::quorum::{Activation, Packet, PacketType};
+use crate::wire::txn::membership_text;
 use crate::zab::io::{Event, LearnerStatus, Output, Role};
 use crate::zab::lasting::{Lasting, Left};
 use crate::zab::membership::Membership;
@@ -67,7 +68,7 @@ impl Leader {
 
     /// An ACK: of NEWLEADER if it names the beginning of the epoch, which need not be the first
     /// that comes (ZOOKEEPER-4685), else of a transaction.
-    fn acked(&mut self, link: LinkId, zxid: Zxid, lasting: &mut Lasting) -> Result<(), String> {
+    fn acked(&mut self, link: LinkId, zxid: Zxid, lasting: &Lasting) -> Result<(), String> {
         let Some(epoch) = self.phase.epoch() else {
             return Ok(());
         };
@@ -110,7 +111,7 @@ impl Leader {
         lasting.out.outputs.push(Output::Role(role));
         lasting.out.outputs.push(Output::Serve);
         if let Some(pending) = lasting.views().pending().cloned() {
-            let designated = designated(lasting, &pending, || Vec::new());
+            let designated = designated(lasting, &pending, || self.best(&pending));
             self.activate(pending, designated, lasting)?;
         }
         Ok(())
@@ -222,14 +223,16 @@ impl Leader {
 
     /// The voters of a membership without this server, best first: who has acknowledged most.
     fn best(&self, membership: &Membership) -> Vec<ServerId> {
-        let voters = membership.voters().map(|(id, _)| id);
-        let acked = |id: &ServerId| {
-            let handler = self.ids.get(id).and_then(|link| self.learners.get(link));
-            handler.map_or(Zxid::ZERO, |handler| handler.acked)
+        let acked = |id: ServerId| {
+            let handler = self.ids.get(&id).and_then(|link| self.learners.get(link))?;
+            (handler.stage >= Stage::Synced).then_some(handler.acked)
         };
-        let mut voters: Vec<ServerId> = voters.filter(|id| acked(id) > Zxid::ZERO).collect();
-        voters.sort_by_key(|id| core::cmp::Reverse(acked(id)));
-        voters
+        let voters = membership.voters().map(|(id, _)| id);
+        let mut best: Vec<(Zxid, ServerId)> = voters
+            .filter_map(|id| acked(id).map(|zxid| (zxid, id)))
+            .collect();
+        best.sort_by_key(|&(zxid, _)| core::cmp::Reverse(zxid));
+        best.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Lets learners in that have the history: UPTODATE, then what was held back.
@@ -257,19 +260,25 @@ impl Leader {
         handler.heard = lasting.out.now;
         handler.say(PacketType::UP_TO_DATE, Zxid(-1), lasting);
         let held: Vec<(Zxid, Bytes)> = lasting.history.after(handler.proposed).cloned().collect();
+        let me = lasting.options.me;
         for (zxid, txn) in held {
+            let activates = lasting.options.reconfig_enabled && membership_text(&txn).is_some();
+            let (to_follower, to_observer) = if activates {
+                // In force since, and this server leads on.
+                activations(zxid, me, txn.clone())
+            } else {
+                (commit(zxid), inform(zxid, &txn))
+            };
             if handler.observer {
                 if zxid <= committed {
-                    handler.send(&inform(zxid, &txn), lasting);
+                    handler.send(&to_observer, lasting);
                     handler.proposed = zxid;
                 }
                 continue;
             }
             handler.propose(zxid, &proposal(zxid, &txn), lasting);
             if zxid <= committed {
-                // Not COMMITANDACTIVATE even if it is a reconfiguration: the learner has heard of
-                // the membership in force by NEWLEADER, or connects again for it (spec 2.8).
-                handler.send(&commit(zxid), lasting);
+                handler.send(&to_follower, lasting);
                 handler.acknowledged(zxid, lasting.out.now);
             }
         }

@@ -268,7 +268,13 @@ impl Leader {
         // A learner can have more than is committed: then it waits for UPTODATE until that is.
         handler.proposed = upto.max(after);
         handler.cut = handler.proposed;
-        let text = lasting.newest().to_text();
+        // The learner has it in force with UPTODATE. A pending one of this epoch is not committed;
+        // it comes after that, as what it is.
+        let membership = match self.phase {
+            Phase::Established { .. } => &lasting.committed,
+            _ => lasting.newest(),
+        };
+        let text = membership.to_text();
         let packet = Packet::with_data(PacketType::NEW_LEADER, epoch.start(), text.into_bytes());
         handler.send(&packet.to_bytes(), lasting);
         handler.stage = Stage::Following;

@@ -1,7 +1,6 @@
 //! Sending the whole state to a learner.
 
 use alloc::format;
-use alloc::string::ToString;
 
 use bytes::Bytes;
 
@@ -58,7 +57,7 @@ impl Leader {
         let zxid = handler.proposed;
         if zxid < lasting.history.base() {
             let reason = "so much was committed while the state was sent that it is not kept";
-            self.lose(link, &reason.to_string(), Close::Dropped, lasting);
+            self.lose(link, reason, Close::Dropped, lasting);
             return Ok(());
         }
         let count = self.history_after(link, zxid, lasting);

@@ -42,21 +42,21 @@ impl Learner {
             }
             PacketType::PROPOSAL | PacketType::COMMIT if self.observer => Ok(()),
             PacketType::PROPOSAL => self.live_proposal(zxid, data, lasting),
-            PacketType::COMMIT => self.live_commit(zxid, lasting),
+            PacketType::COMMIT => commit(zxid, lasting),
             PacketType::COMMIT_AND_ACTIVATE if !self.observer => {
                 let activation = activation(&data)?;
-                self.live_commit(zxid, lasting)?;
-                self.activate(zxid, activation.designated, lasting)
+                commit(zxid, lasting)?;
+                activate(zxid, activation.designated, lasting)
             }
             PacketType::INFORM if self.observer => {
                 self.live_proposal(zxid, data, lasting)?;
-                self.live_commit(zxid, lasting)
+                commit(zxid, lasting)
             }
             PacketType::INFORM_AND_ACTIVATE if self.observer => {
                 let activation = activation(&data)?;
                 self.live_proposal(zxid, activation.txn, lasting)?;
-                self.live_commit(zxid, lasting)?;
-                self.activate(zxid, activation.designated, lasting)
+                commit(zxid, lasting)?;
+                activate(zxid, activation.designated, lasting)
             }
             _ => Err(unexpected("what a leader sends in the broadcast", &packet)),
         }
@@ -80,35 +80,6 @@ impl Learner {
         }
         self.append(zxid, txn, lasting);
         Ok(())
-    }
-
-    fn live_commit(&mut self, zxid: Zxid, lasting: &mut Lasting) -> Result<(), Left> {
-        let committed = lasting.history.committed();
-        let next = lasting.history.after(committed).next().map(|next| next.0);
-        if next != Some(zxid) {
-            return Err(Left::Restart(format!(
-                "a COMMIT of {zxid}, expected {next:?} after {committed}"
-            )));
-        }
-        lasting.history.commit(zxid);
-        lasting.deliver(zxid);
-        Ok(())
-    }
-
-    /// A membership comes into force with the transaction `zxid`.
-    fn activate(
-        &mut self,
-        zxid: Zxid,
-        designated: ServerId,
-        lasting: &mut Lasting,
-    ) -> Result<(), Left> {
-        let txn = lasting.history.get(zxid);
-        match membership(&txn) {
-            Some(membership) => lasting.activate(membership, Some(designated)),
-            None => Err(Left::Look(format!(
-                "{zxid} is to be activated, but is no reconfiguration"
-            ))),
-        }
     }
 
     /// Acknowledges what is durable, one by one: a Java leader looks each up by its zxid.
@@ -171,5 +142,30 @@ impl Learner {
             let packet = Packet::with_data(PacketType::PING, zxid, touches);
             self.send(&packet.to_bytes(), lasting);
         }
+    }
+}
+
+/// A COMMIT must be of the next transaction: else something is missing here, and a tree without it
+/// cannot be mended.
+fn commit(zxid: Zxid, lasting: &mut Lasting) -> Result<(), Left> {
+    let committed = lasting.history.committed();
+    let next = lasting.history.after(committed).next().map(|next| next.0);
+    if next != Some(zxid) {
+        return Err(Left::Restart(format!(
+            "a COMMIT of {zxid}, expected {next:?} after {committed}"
+        )));
+    }
+    lasting.history.commit(zxid);
+    lasting.deliver(zxid);
+    Ok(())
+}
+
+/// A membership comes into force with the transaction `zxid`.
+fn activate(zxid: Zxid, designated: ServerId, lasting: &mut Lasting) -> Result<(), Left> {
+    match membership(&lasting.history.get(zxid)) {
+        Some(membership) => lasting.activate(membership, Some(designated)),
+        None => Err(Left::Look(format!(
+            "{zxid} is to be activated, but is no reconfiguration"
+        ))),
     }
 }

@@ -371,7 +371,8 @@ impl Learner {
 
     /// Takes the packets that have arrived.
     fn read(&mut self, lasting: &mut Lasting) -> Result<(), Left> {
-        while !matches!(self.stage, Stage::Loading) {
+        // What a leader sends behind a TRUNC or a SNAP waits until that is done.
+        while !matches!(self.stage, Stage::Cutting { .. } | Stage::Loading) {
             let packet = match self.packets.next() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(()),

@@ -177,9 +177,10 @@ impl Learner {
             lasting.see(membership);
         }
         self.last = zxid;
-        match self.stage {
-            Stage::Collecting => self.pending.push_back((zxid, txn)),
-            _ => self.append(zxid, txn, lasting),
+        if matches!(self.stage, Stage::Collecting) {
+            self.pending.push_back((zxid, txn));
+        } else {
+            self.append(zxid, txn, lasting);
         }
         Ok(())
     }
@@ -198,9 +199,10 @@ impl Learner {
             return Ok(());
         }
         let noted = self.noted;
-        let next = match self.stage {
-            Stage::Collecting => self.pending.iter().find(|entry| entry.0 > noted),
-            _ => lasting.history.after(noted).next(),
+        let next = if matches!(self.stage, Stage::Collecting) {
+            self.pending.iter().find(|entry| entry.0 > noted)
+        } else {
+            lasting.history.after(noted).next()
         };
         if next.is_none_or(|next| next.0 != zxid) {
             return Err(Left::Look(format!(

@@ -15,11 +15,14 @@ use alloc::{format, vec};
 
 use bytes::Bytes;
 
-use crate::ids::{Epoch, Instant, LinkId, Seq, ServerId, Zxid};
+use crate::ids::{Epoch, Instant, LinkId, Seq, ServerId, SessionId, UnixMillis, Xid, Zxid};
+use crate::jute;
 use crate::lane::StoreOp;
 use crate::link::{LinkInput, LinkOutput, Port};
+use crate::wire::client::OpCode;
 use crate::wire::quorum::{PacketType, Packets};
-use crate::zab::{Membership, Options, Output, Recovered, Role, Zab};
+use crate::wire::txn::{TxnHeader, append_body};
+use crate::zab::{Membership, MembershipOp, Options, Output, Recovered, Role, Zab};
 
 pub(super) type Txn = (Zxid, Bytes);
 
@@ -51,6 +54,8 @@ pub(super) struct Disk {
     pub(super) snapshots: BTreeMap<Zxid, Vec<Txn>>,
     pub(super) accepted: Epoch,
     pub(super) current: Epoch,
+    pub(super) members: Membership,
+    pub(super) members_seen: Option<Membership>,
 }
 
 impl Disk {
@@ -133,6 +138,13 @@ pub(super) struct Server {
     pub(super) synced: usize,
 }
 
+impl Server {
+    /// Whether its tree is a leader's, or a part of it, and its disk does not know.
+    pub(super) const fn takes_a_state(&self) -> bool {
+        self.loading.is_some() || self.storing.is_some()
+    }
+}
+
 #[derive(Debug)]
 struct End {
     server: usize,
@@ -157,7 +169,7 @@ pub(super) struct Cluster {
     pub(super) rng: Rng,
     pub(super) now: Instant,
     pub(super) servers: Vec<Server>,
-    membership: Membership,
+    pub(super) membership: Membership,
     tune: fn(&mut Options),
     conns: Vec<Conn>,
     dials: Vec<(usize, LinkId, Port, usize)>,
@@ -182,7 +194,10 @@ impl Cluster {
         let server = |id: usize| Server {
             id: ServerId(i64::try_from(id).unwrap()),
             zab: None,
-            disk: Disk::default(),
+            disk: Disk {
+                members: membership.clone(),
+                ..Disk::default()
+            },
             ops: VecDeque::new(),
             tree: Vec::new(),
             role: Role::Looking,
@@ -202,7 +217,7 @@ impl Cluster {
             rng: Rng(seed),
             now: Instant(1_000_000),
             servers: (1..=voters + observers).map(server).collect(),
-            membership,
+            membership: membership.clone(),
             tune,
             conns: Vec::new(),
             dials: Vec::new(),
@@ -217,8 +232,8 @@ impl Cluster {
         let mut options = Options {
             me: self.servers[at].id,
             observer: false,
-            committed: self.membership.clone(),
-            last_seen: None,
+            committed: self.servers[at].disk.members.clone(),
+            last_seen: self.servers[at].disk.members_seen.clone(),
             reconfig_enabled: false,
             tick_ms: 200,
             init_limit: 10,
@@ -343,7 +358,12 @@ impl Cluster {
                 server.listening.insert(port, !to.is_empty());
             }
             Output::Store(seq, op) => server.ops.push_back((seq, op)),
-            Output::Membership(_) | Output::Activated(_) => {}
+            Output::Membership(MembershipOp::Seen(seen)) => server.disk.members_seen = Some(seen),
+            Output::Membership(MembershipOp::Active(active)) => {
+                assert!(active.version > server.disk.members.version);
+                server.disk.members = active;
+            }
+            Output::Activated(_) => {}
             Output::Restart(reason) => {
                 server.restarts.push(reason);
                 self.restart(at);
@@ -446,7 +466,10 @@ impl Cluster {
                 if self.conns[index].port == Port::Quorum && side == 0 {
                     self.check_said(at, index, &bytes);
                 }
-                self.conns[index].ends[1 - side].queue.push_back(bytes);
+                let to = &mut self.conns[index].ends[1 - side];
+                if !to.closing {
+                    to.queue.push_back(bytes);
+                }
             }
             LinkOutput::Close => {
                 self.conns[index].ends[side].alive = false;
@@ -686,7 +709,7 @@ impl Cluster {
                 self.connect(which);
             }
             _ => {
-                let micros = u64::try_from(self.rng.below(2000)).unwrap();
+                let micros = u64::try_from(self.rng.below(8000)).unwrap();
                 self.pass(micros);
             }
         }
@@ -710,6 +733,12 @@ impl Cluster {
         let Some(last) = self.canon.last() else {
             return;
         };
+        let members = self.servers.iter().map(|server| &server.disk.members);
+        let newest = members.max_by_key(|members| members.version).unwrap();
+        if newest.version != self.membership.version {
+            // Quorums are of two memberships at times: not for this simple view.
+            return;
+        }
         let voters: Vec<&Server> = self
             .servers
             .iter()
@@ -733,6 +762,45 @@ impl Cluster {
         }
     }
 
+    /// The leader proposes a membership of these voters and observers.
+    pub(super) fn reconfigure(
+        &mut self,
+        at: usize,
+        voters: &[usize],
+        observers: &[usize],
+    ) -> Option<Zxid> {
+        let line = |id: &usize, role| format!("server.{id}=s{id}:1:2:{role}\n");
+        let voters = voters.iter().map(|id| line(id, "participant"));
+        let observers = observers.iter().map(|id| line(id, "observer"));
+        let text: String = voters.chain(observers).collect();
+        let mut membership = Membership::parse(&text).unwrap();
+        let zab = self.servers[at].zab.as_ref()?;
+        let zxid = zab.next_zxid()?;
+        let (committed, seen) = zab.membership();
+        let pending = seen.is_some_and(|seen| seen.version > committed.version);
+        if pending || !zab.can_reconfigure_to(&membership) {
+            return None;
+        }
+        membership.version = zxid.0;
+        let header = TxnHeader {
+            client: SessionId::NONE,
+            cxid: Xid(0),
+            zxid,
+            time: UnixMillis(0),
+            op: OpCode::RECONFIG,
+        };
+        let mut txn = jute::to_vec(&header);
+        let text = membership.to_text();
+        let body = crate::wire::txn::Txn::SetData {
+            path: "/zookeeper/config".into(),
+            data: Some(text.as_bytes()),
+            version: -1,
+        };
+        append_body(&mut txn, &body);
+        self.step(at, |zab| zab.propose(zxid, txn.into(), Some(membership)));
+        Some(zxid)
+    }
+
     /// Goes on without faults until a condition holds.
     pub(super) fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
         for _ in 0..200_000 {
@@ -747,7 +815,24 @@ impl Cluster {
             .map(|server| {
                 let events = server.events.iter().rev().take(25).rev();
                 let events: Vec<_> = events.collect();
-                (server.id, server.role, events, &server.restarts)
+                let disk = &server.disk;
+                let known = (disk.members.version, &disk.members_seen);
+                let names: Vec<_> = disk.members.voters().map(|v| v.0.0).collect();
+                (
+                    server.id,
+                    server.role,
+                    events,
+                    &server.restarts,
+                    format!(
+                        "{known:?} {names:?} {:?}",
+                        server.zab.as_ref().map(|z| (
+                            &z.lasting.last_seen,
+                            z.lasting.observer,
+                            z.lasting.standing(),
+                            z.election.vote()
+                        ))
+                    ),
+                )
             })
             .collect();
         panic!("never came: {what}: {events:#?}");

@@ -38,7 +38,7 @@ DEADLINE_SECONDS = 30
 
 def _free_port_base():
     """The first of adjacent free ports, five for each server, below the range the kernel hands out by itself."""
-    for base in range(20000 + os.getpid() * 10 % 10000, 30000, PORTS):
+    for base in range(20000 + os.getpid() * PORTS % 10000, 30000, PORTS):
         try:
             for port in range(base, base + PORTS):
                 with socket.socket() as probe:
