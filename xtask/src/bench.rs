@@ -5,6 +5,7 @@
 //! the other, the ratio is formed pair by pair, and the table shows medians. Start reading at
 //! [`run`].
 
+mod ensemble;
 mod limits;
 mod server;
 mod table;
@@ -13,24 +14,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use self::ensemble::Ensemble;
 use self::limits::Limits;
 use self::server::{Apache, Ports, Server, Side};
 use self::table::Table;
 
-/// The groups of figures that `--only` chooses from.
+/// The groups of figures that `--only` chooses from, of one server and of three.
 const MEASURES: [&str; 6] = ["start", "reads", "writes", "latency", "memory", "size"];
+const MEASURES_ENSEMBLE: [&str; 6] = ["start", "reads", "writes", "latency", "failover", "join"];
 /// Seconds of load before a measurement: a JVM compiles meanwhile.
 const WARMUP_PIPELINED: u32 = 4;
 const WARMUP_SYNCHRONOUS: u32 = 2;
 
 const USAGE: &str = "\
-usage: cargo xtask bench [--rounds 3] [--seconds 6] [--znodes 1000000] [--only NAME,...]
-                         [--write] [--control]
-  --only     some of start, reads, writes, latency, memory, size
+usage: cargo xtask bench [--ensemble] [--rounds 3] [--seconds 6] [--znodes 1000000]
+                         [--only NAME,...] [--write] [--control]
+  --ensemble three servers instead of one
+  --only     some of start, reads, writes, latency; memory, size; with --ensemble failover, join
   --write    puts the table into BENCHMARKS.md; only with all of them, in 3 rounds or more
   --control  Apache ZooKeeper in Zabra's place too: shows how far apart equal servers come out";
 
 struct Options {
+    ensemble: bool,
     rounds: u32,
     seconds: u32,
     znodes: u64,
@@ -60,7 +65,12 @@ pub(crate) fn run(root: &Path, target: &Path, flags: &[String]) -> Result<ExitCo
     let text = bench.report(root, flags, &load_before, &table, &limits)?;
     eprintln!("\n{text}");
     if bench.options.write {
-        table::write(&root.join("BENCHMARKS.md"), &text)?;
+        let place = if bench.options.ensemble {
+            table::ENSEMBLE
+        } else {
+            table::ALONE
+        };
+        table::write(&root.join("BENCHMARKS.md"), place, &text)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -68,11 +78,13 @@ pub(crate) fn run(root: &Path, target: &Path, flags: &[String]) -> Result<ExitCo
 impl Options {
     /// `None` when help was asked for.
     fn parse(flags: &[String]) -> Result<Option<Self>, String> {
+        let ensemble = flags.iter().any(|flag| flag == "--ensemble");
         let mut options = Self {
+            ensemble,
             rounds: 3,
             seconds: 6,
             znodes: 1_000_000,
-            only: MEASURES.to_vec(),
+            only: Self::measures(ensemble).to_vec(),
             write: false,
             control: false,
         };
@@ -80,6 +92,7 @@ impl Options {
         while let Some(flag) = flags.next() {
             match flag.as_str() {
                 "--help" | "-h" => return Ok(None),
+                "--ensemble" => {}
                 "--write" => options.write = true,
                 "--control" => options.control = true,
                 "--rounds" | "--seconds" | "--znodes" | "--only" => {
@@ -100,9 +113,18 @@ impl Options {
         Ok(Some(options))
     }
 
+    const fn measures(ensemble: bool) -> [&'static str; 6] {
+        if ensemble {
+            MEASURES_ENSEMBLE
+        } else {
+            MEASURES
+        }
+    }
+
     fn set(&mut self, flag: &str, value: &str) -> Result<(), String> {
         if flag == "--only" {
-            let known = |name| MEASURES.into_iter().find(|&measure| measure == name);
+            let measures = Self::measures(self.ensemble);
+            let known = |name| measures.into_iter().find(|&measure| measure == name);
             self.only = value
                 .split(',')
                 .map(known)
@@ -110,7 +132,7 @@ impl Options {
                 .ok_or_else(|| {
                     format!(
                         "--only: expected some of {}, found {value:?}",
-                        MEASURES.join(",")
+                        measures.join(",")
                     )
                 })?;
             return Ok(());
@@ -168,8 +190,12 @@ impl Bench {
             }
             for side in sides {
                 eprintln!("round {round} of {}: {side:?}", self.options.rounds);
-                self.one(side, round, &mut table)
-                    .map_err(|error| format!("{side:?}: {error}"))?;
+                let figures = if self.options.ensemble {
+                    self.three(side, round, &mut table)
+                } else {
+                    self.one(side, round, &mut table)
+                };
+                figures.map_err(|error| format!("{side:?}: {error}"))?;
             }
         }
         Ok((table, limits))
@@ -250,6 +276,68 @@ impl Bench {
         server.remove()
     }
 
+    /// All figures of three servers in one round.
+    fn three(&self, side: Side, round: u32, table: &mut Table) -> Result<(), String> {
+        let wants = |measure| self.options.wants(measure);
+        let mut put = |name: &str, unit, value| table.put(name, unit, side, value);
+        let dir = self.dir.0.join(format!("{side:?}-{round}"));
+        let command = self.command(side);
+        let (mut ensemble, ready_ms) = Ensemble::start(&dir, &self.ports, &command, &self.zabra)?;
+        if wants("start") {
+            put("empty start, until all three answer", "ms", ready_ms);
+        }
+        for (measure, op) in [("reads", "get"), ("writes", "set")] {
+            if !wants(measure) {
+                continue;
+            }
+            let arguments = self.load_arguments(op, 6, 64, WARMUP_PIPELINED);
+            let load = ensemble.bench(&as_strs(&arguments))?;
+            let name = format!("pipelined {op}, 6 x 64");
+            put(&name, "ops/s", load.field("ops_per_s")?);
+            let name = format!("CPU of all three per pipelined {op}");
+            put(&name, "µs", load.field("server_cpu_us_per_op")?);
+        }
+        if wants("latency") {
+            for (op, clients) in [("get", 1), ("set", 1), ("set", 6)] {
+                let arguments = self.load_arguments(op, clients, 1, WARMUP_SYNCHRONOUS);
+                let load = ensemble.bench(&as_strs(&arguments))?;
+                let s = if clients == 1 { "" } else { "s" };
+                for quantile in ["p50", "p99"] {
+                    let value = load.field(&format!("{quantile}_us"))?;
+                    let name = format!("synchronous {op}, {clients} client{s}, {quantile}");
+                    put(&name, "µs", value);
+                }
+            }
+        }
+        if wants("failover") {
+            let outage_ms = ensemble.outage_ms()?;
+            put(
+                "leader killed, to the next acknowledged write",
+                "ms",
+                outage_ms,
+            );
+        }
+        if wants("join") {
+            let znodes = self.options.znodes;
+            let fill = ensemble.fill(znodes)?;
+            let rate = fill.field("ops_per_s")?;
+            put(&format!("create {znodes} znodes of 100 B"), "ops/s", rate);
+            let join = ensemble.join(self.options.seconds)?;
+            let name = format!("empty server joins, {znodes} znodes");
+            put(&name, "ms", join.ms);
+            let others = [
+                ("get", join.get_p99_us, join.get_p99),
+                ("set", join.set_p99_us, join.set_p99),
+            ];
+            for (op, p99_us, quotient) in others {
+                put(&format!("{op} of others meanwhile, p99"), "µs", p99_us);
+                let name = format!("the same, times its p99 before ({op})");
+                put(&name, "times", quotient);
+            }
+        }
+        ensemble.remove()
+    }
+
     fn load(
         &self,
         server: &Server,
@@ -258,24 +346,33 @@ impl Bench {
         outstanding: u32,
         warmup: u32,
     ) -> Result<server::Figures, String> {
+        let arguments = self.load_arguments(op, connections, outstanding, warmup);
+        server.bench(&self.zabra, &as_strs(&arguments))
+    }
+
+    fn load_arguments(
+        &self,
+        op: &str,
+        connections: u32,
+        outstanding: u32,
+        warmup: u32,
+    ) -> Vec<String> {
         let [connections, outstanding, warmup, seconds] =
             [connections, outstanding, warmup, self.options.seconds].map(|n| n.to_string());
-        server.bench(
-            &self.zabra,
-            &[
-                "load",
-                "--mix",
-                op,
-                "--connections",
-                &connections,
-                "--outstanding",
-                &outstanding,
-                "--warmup",
-                &warmup,
-                "--seconds",
-                &seconds,
-            ],
-        )
+        let arguments = [
+            "load",
+            "--mix",
+            op,
+            "--connections",
+            &connections,
+            "--outstanding",
+            &outstanding,
+            "--warmup",
+            &warmup,
+            "--seconds",
+            &seconds,
+        ];
+        arguments.map(str::to_owned).to_vec()
     }
 
     fn runs_apache(&self, side: Side) -> bool {
@@ -347,6 +444,10 @@ impl Bench {
     }
 }
 
+fn as_strs(strings: &[String]) -> Vec<&str> {
+    strings.iter().map(String::as_str).collect()
+}
+
 /// A directory on the disk that Cargo builds on, removed at the end of the run.
 struct Scratch(PathBuf);
 
@@ -380,6 +481,15 @@ mod tests {
         let options = parse("--rounds 5 --seconds 1 --only reads,start")?.ok_or("help")?;
         assert_eq!((options.rounds, options.seconds), (5, 1));
         assert!(options.wants("reads") && options.wants("start") && !options.wants("memory"));
+        Ok(())
+    }
+
+    #[test]
+    fn three_servers_have_measures_of_their_own() -> Result<(), String> {
+        let options = parse("--only failover --ensemble")?.ok_or("help")?;
+        assert!(options.wants("failover") && !options.wants("reads"));
+        assert!(parse("--only failover").is_err());
+        assert!(parse("--ensemble --only memory").is_err());
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod peers;
 mod report;
 mod rust;
 mod setup;
+mod torture;
 mod wasm;
 mod workspace;
 
@@ -108,6 +109,12 @@ const STEPS: &[Step] = &[
         run: rust::sim,
         quick: true,
     },
+    Step {
+        name: "torture",
+        about: "real servers that are killed, cut off and out of disk (--minutes, --servers, --seed)",
+        run: torture::step,
+        quick: false,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -129,6 +136,12 @@ fn dispatch(name: &str, flags: &[String]) -> core::result::Result<ExitCode, Stri
     if name == "bench" {
         let workspace = Workspace::find(&[])?;
         return bench::run(&workspace.root, &workspace.target, flags);
+    }
+    if name == "torture" {
+        let workspace = Workspace::find(&[])?;
+        let mut report = Report::new(&workspace);
+        report.run("torture", || torture::with(&workspace, flags));
+        return Ok(report.finish());
     }
     let workspace = Workspace::find(flags)?;
     match name {

@@ -23,7 +23,7 @@ pub(crate) fn clippy(workspace: &Workspace) -> crate::Result {
     // `test = false` keeps them out of a plain `cargo test`, and so out of --all-targets.
     run(workspace
         .cargo(&["clippy", "--workspace"])
-        .args(["--test", "peers", "--test", "ensemble"])
+        .args(["--test", "peers", "--test", "ensemble", "--test", "torture"])
         .args(deny))?;
     Ok(Outcome::Passed)
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::report::Outcome;
-use crate::wasm;
 use crate::workspace::{Workspace, ask, on_path, run};
+use crate::{torture, wasm};
 
 pub(crate) const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
 /// Releases of Apache ZooKeeper beside Debian's: the last of each line from 3.5 to 3.9.
@@ -58,6 +58,10 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     if ask(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_none() {
         packages.extend(["python3", "python3-venv"]);
     }
+    let tools = torture::PROGRAMS
+        .iter()
+        .filter(|(program, _)| !on_path(program));
+    packages.extend(tools.map(|(_, package)| package));
     if !wasm::available(workspace) {
         packages.extend(["rustc-web", "cargo-web", "rust-web-src"]);
     }

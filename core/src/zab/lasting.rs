@@ -94,6 +94,18 @@ impl Lasting {
         }
     }
 
+    /// Forgets a pending membership that is later than `last`: the transaction that would have made
+    /// it is not in the history, and never will be. ZooKeeper goes on asking for its quorum, and
+    /// has it in force when this server comes to lead.
+    pub(super) fn forget_pending(&mut self, last: i64) {
+        if self.last_seen.take_if(|seen| seen.version > last).is_some() {
+            // What a host has on disk is replaced by what is not newer than the committed one.
+            let op = MembershipOp::Seen(self.committed.clone());
+            self.out.outputs.push(Output::Membership(op));
+            self.memberships_changed = true;
+        }
+    }
+
     /// A membership comes into force; with it perhaps another leader, or another part for this
     /// server. Source: spec 4.5.
     pub(super) fn activate(

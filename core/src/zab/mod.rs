@@ -109,6 +109,9 @@ impl Zab {
             looking_since: now,
             election_ms: 0,
         };
+        let last = zab.lasting.history.last();
+        zab.lasting.forget_pending(last.0);
+        zab.settle(Ok(()));
         zab.look();
         zab
     }

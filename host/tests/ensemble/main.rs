@@ -16,6 +16,7 @@ mod mixed;
 mod rejoin;
 mod rolling;
 mod session;
+mod sessions;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "other tests use other parts of it")]
 mod support;

@@ -313,7 +313,7 @@ impl Member {
             // for a machine that is busy.
             "tickTime=500\ninitLimit=20\nsyncLimit=10\ndataDir={}\nmaxSessionTimeout=60000\n\
              admin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n\
-             extendedTypesEnabled=true\npreAllocSize=64\nsnapCount=300\n\
+             extendedTypesEnabled=true\nznode.container.checkIntervalMs=1000\npreAllocSize=64\nsnapCount=300\n\
              DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=\n\
              reconfigEnabled={}\n{servers}",
             data.display(),

@@ -2,7 +2,7 @@
 
 use crate::load::Load;
 use crate::members::{End, Ensemble, Id, Reconfig, Role};
-use crate::support::process::Kind;
+use crate::support::process::{Kind, is_baseline};
 use crate::support::wire::{Acl, Client, Op, flags};
 
 use Role::{Observer, Participant};
@@ -19,6 +19,21 @@ fn apache_3_8_0_leads_a_follower_and_an_observer_of_ours() {
 #[test]
 fn apache_3_9_leads_a_follower_and_an_observer_of_ours() {
     apache_leads("apache-leads-3.9", Kind::Release("3.9.5"), Reconfig::On);
+}
+
+#[test]
+fn apache_3_6_leads_a_follower_and_an_observer_of_ours() {
+    apache_leads("apache-leads-3.6", Kind::Release("3.6.4"), Reconfig::On);
+}
+
+#[test]
+fn zabra_leads_followers_and_an_observer_of_apache_3_5() {
+    zabra_leads("zabra-leads-3.5", Kind::Release("3.5.10"), Reconfig::Off);
+}
+
+#[test]
+fn zabra_leads_followers_and_an_observer_of_apache_3_7() {
+    zabra_leads("zabra-leads-3.7", Kind::Release("3.7.2"), Reconfig::Off);
 }
 
 #[test]
@@ -76,6 +91,7 @@ fn zabra_leads(test: &str, apache: Kind, reconfig: Reconfig) {
     write_every_kind(&ensemble, 1, "/through-follower");
     write_every_kind(&ensemble, 4, "/through-observer");
     write_every_kind(&ensemble, 3, "/through-leader");
+    create_in_ways_that_old_servers_do_not_know(&ensemble, 3);
     let load = Load::start(&ensemble.addresses());
     load.go_on_for(WRITES);
     for (id, end) in [(1, End::Kill), (4, End::Stop)] {
@@ -94,6 +110,32 @@ fn zabra_leads(test: &str, apache: Kind, reconfig: Reconfig) {
     ensemble.wait_for_mode(3, "follower");
     load.go_on_for(WRITES);
     finish(&ensemble, load);
+}
+
+/// Before 3.7.2 and 3.8.2 a server drops the rest of a multi behind a create2 (spec 11.3): whoever
+/// leads them must not propose one.
+fn create_in_ways_that_old_servers_do_not_know(ensemble: &Ensemble, leader: Id) {
+    if is_baseline() {
+        return;
+    }
+    let mut client = Client::open(ensemble.address(leader), SESSION_MS).unwrap();
+    let create2 = |path| Op::Create2 {
+        path,
+        data: Some(b"2"),
+        flags: flags::PERSISTENT,
+    };
+    let create = |path| Op::Create {
+        path,
+        data: Some(b"1"),
+        flags: flags::PERSISTENT,
+    };
+    let parts = [
+        create2("/create2"),
+        create("/after-create2"),
+        create2("/create2/child"),
+    ];
+    assert_eq!(client.multi(&parts).unwrap(), [0; 3]);
+    client.close().unwrap();
 }
 
 /// Nothing acknowledged is lost, all trees are the same, and sessions end everywhere.

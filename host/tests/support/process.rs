@@ -43,7 +43,7 @@ impl Kind {
                 return apache;
             }
             // With the baseline, Apache ZooKeeper stands in for us: it shows what a test demands.
-            Self::Zabra if env::var_os("PEERS_BASELINE").is_some() => return apache,
+            Self::Zabra if is_baseline() => return apache,
             Self::Zabra => {}
         }
         let binary =
@@ -58,6 +58,11 @@ impl Kind {
         }
         command
     }
+}
+
+/// Whether Apache ZooKeeper stands in for us.
+pub(crate) fn is_baseline() -> bool {
+    env::var_os("PEERS_BASELINE").is_some()
 }
 
 impl Display for Kind {

@@ -28,6 +28,7 @@ pub(crate) mod op {
     pub(crate) const GET_CHILDREN2: i32 = 12;
     pub(crate) const CHECK: i32 = 13;
     pub(crate) const MULTI: i32 = 14;
+    pub(crate) const CREATE2: i32 = 15;
     pub(crate) const RECONFIG: i32 = 16;
     pub(crate) const CREATE_CONTAINER: i32 = 19;
     pub(crate) const CREATE_TTL: i32 = 21;
@@ -116,6 +117,12 @@ pub(crate) enum Op<'a> {
         version: i32,
     },
     Create {
+        path: &'a str,
+        data: Option<&'a [u8]>,
+        flags: i32,
+    },
+    /// A create whose result has the Stat too.
+    Create2 {
         path: &'a str,
         data: Option<&'a [u8]>,
         flags: i32,
@@ -343,6 +350,7 @@ impl Client {
             }
             match kind {
                 op::CREATE => _ = reply.text()?,
+                op::CREATE2 => _ = (reply.text()?, reply.stat()?),
                 op::SET_DATA => _ = reply.stat()?,
                 _ => {}
             }
@@ -523,6 +531,10 @@ impl Writer {
             }
             Op::Create { path, data, flags } => {
                 header(self, op::CREATE);
+                self.text(path).buffer(data).acl(&Acl::open()).int(flags)
+            }
+            Op::Create2 { path, data, flags } => {
+                header(self, op::CREATE2);
                 self.text(path).buffer(data).acl(&Acl::open()).int(flags)
             }
             Op::Delete { path, version } => {

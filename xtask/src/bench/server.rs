@@ -2,10 +2,12 @@
 
 use core::cell::Cell;
 use core::net::Ipv4Addr;
+use core::time::Duration;
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::SystemTime;
 
 const JARS_DIR: &str = "/usr/share/java";
@@ -42,6 +44,8 @@ const JARS: [&str; 29] = [
     "netty-transport-native-unix-common",
 ];
 const READY_LIMIT_S: &str = "180";
+/// What a four-letter word may take.
+const WORD_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whose figure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,11 +157,21 @@ pub(super) struct Server {
 impl Server {
     /// Writes the configuration. `command` gets its path appended.
     pub(super) fn create(dir: PathBuf, port: u16, command: Vec<String>) -> Result<Self, String> {
+        Self::create_with(dir, port, command, "")
+    }
+
+    /// The same with more lines in the configuration.
+    fn create_with(
+        dir: PathBuf,
+        port: u16,
+        command: Vec<String>,
+        more: &str,
+    ) -> Result<Self, String> {
         let failed = |error| format!("{}: {error}", dir.display());
         fs::create_dir_all(dir.join("data")).map_err(failed)?;
         let config = format!(
             "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir={}\nclientPort={port}\n\
-             clientPortAddress=127.0.0.1\nmaxClientCnxns=0\nadmin.enableServer=false\n",
+             clientPortAddress=127.0.0.1\nmaxClientCnxns=0\nadmin.enableServer=false\n{more}",
             dir.join("data").display()
         );
         fs::write(dir.join("zoo.cfg"), config).map_err(failed)?;
@@ -170,8 +184,32 @@ impl Server {
         })
     }
 
+    /// The server `id` of an ensemble whose lines of the configuration are `servers`.
+    pub(super) fn create_member(
+        dir: PathBuf,
+        port: u16,
+        command: Vec<String>,
+        (id, servers): (usize, &str),
+    ) -> Result<Self, String> {
+        let server = Self::create_with(dir, port, command, servers)?;
+        let path = server.dir.join("data").join("myid");
+        let written = fs::write(&path, format!("{id}\n"));
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(server)
+    }
+
     /// Starts it; milliseconds from before the start to the first reply.
     pub(super) fn start(&mut self, zabra: &Path) -> Result<f64, String> {
+        let start = self.spawn()?;
+        let ready = self.ready(zabra)?;
+        let start = start
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Ok(ready.field("ready_at_unix_us")? / 1000.0 - start.as_secs_f64() * 1000.0)
+    }
+
+    /// Starts it and does not wait; the time before the start.
+    pub(super) fn spawn(&mut self) -> Result<SystemTime, String> {
         let out = self.dir.join("out");
         let file = |_| File::create(&out).map_err(|error| format!("{}: {error}", out.display()));
         let (program, arguments) = self.command.split_first().ok_or("an empty command")?;
@@ -186,7 +224,12 @@ impl Server {
             .spawn()
             .map_err(|error| format!("{program}: {error}"))?;
         self.child = Some(child);
-        let ready = self.run_bench(
+        Ok(start)
+    }
+
+    /// Waits until it answers.
+    pub(super) fn ready(&self, zabra: &Path) -> Result<Figures, String> {
+        let ready = run_bench(
             zabra,
             &[
                 "ready",
@@ -197,32 +240,15 @@ impl Server {
                 "--json",
             ],
         );
-        let ready = ready.map_err(|error| format!("{error}\n{}", self.last_words()))?;
-        let start = start
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Ok(ready.field("ready_at_unix_us")? / 1000.0 - start.as_secs_f64() * 1000.0)
+        ready.map_err(|error| format!("{error}\n{}", self.last_words()))
     }
 
     /// Runs `zabra bench` against it.
     pub(super) fn bench(&self, zabra: &Path, arguments: &[&str]) -> Result<Figures, String> {
         let (address, pid) = (self.address(), self.pid()?.to_string());
         let common = ["--hosts", &address, "--server-pid", &pid, "--json"];
-        let result = self.run_bench(zabra, &[arguments, &common].concat());
+        let result = run_bench(zabra, &[arguments, &common].concat());
         result.map_err(|error| format!("{error}\n{}", self.last_words()))
-    }
-
-    fn run_bench(&self, zabra: &Path, arguments: &[&str]) -> Result<Figures, String> {
-        let output = Command::new(zabra).arg("bench").args(arguments).output();
-        let output = output.map_err(|error| format!("{}: {error}", zabra.display()))?;
-        if output.status.success() {
-            Ok(Figures(
-                String::from_utf8_lossy(&output.stdout).into_owned(),
-            ))
-        } else {
-            let words = String::from_utf8_lossy(&output.stderr);
-            Err(format!("bench {}: {}", arguments.join(" "), words.trim()))
-        }
     }
 
     /// Resident memory.
@@ -250,11 +276,30 @@ impl Server {
         fs::remove_dir_all(&self.dir).map_err(|error| format!("{}: {error}", self.dir.display()))
     }
 
-    fn address(&self) -> String {
+    /// What `srvr` calls its part in the ensemble; `None` if it has none, or no answer.
+    pub(super) fn mode(&self) -> Option<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
+        stream.set_read_timeout(Some(WORD_LIMIT)).ok()?;
+        stream.write_all(b"srvr").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let mode = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("Mode: "))?;
+        Some(mode.to_owned())
+    }
+
+    /// Removes what it has stored, as if it had never been.
+    pub(super) fn wipe(&self) -> Result<(), String> {
+        let stored = self.dir.join("data").join("version-2");
+        fs::remove_dir_all(&stored).map_err(|error| format!("{}: {error}", stored.display()))
+    }
+
+    pub(super) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    fn pid(&self) -> Result<u32, String> {
+    pub(super) fn pid(&self) -> Result<u32, String> {
         self.child
             .as_ref()
             .map(Child::id)
@@ -262,7 +307,7 @@ impl Server {
     }
 
     /// The end of what it wrote, for an error message: its directory is about to be removed.
-    fn last_words(&self) -> String {
+    pub(super) fn last_words(&self) -> String {
         let mut words = String::new();
         for name in ["out", "zk.log"] {
             let text = fs::read_to_string(self.dir.join(name)).unwrap_or_default();
@@ -274,6 +319,13 @@ impl Server {
         }
         words
     }
+}
+
+/// Runs `zabra bench`.
+pub(super) fn run_bench(zabra: &Path, arguments: &[&str]) -> Result<Figures, String> {
+    let output = Command::new(zabra).arg("bench").args(arguments).output();
+    let output = output.map_err(|error| format!("{}: {error}", zabra.display()))?;
+    Figures::of(&output, arguments)
 }
 
 impl Drop for Server {
@@ -295,6 +347,17 @@ log4j.appender.FILE.layout.ConversionPattern=%d{ISO8601} %-5p [%t:%C{1}@%L] - %m
 pub(super) struct Figures(String);
 
 impl Figures {
+    /// What a `zabra bench` that has ended printed.
+    pub(super) fn of(output: &Output, arguments: &[&str]) -> Result<Self, String> {
+        if output.status.success() {
+            let line = String::from_utf8_lossy(&output.stdout);
+            Ok(Self(line.into_owned()))
+        } else {
+            let words = String::from_utf8_lossy(&output.stderr);
+            Err(format!("bench {}: {}", arguments.join(" "), words.trim()))
+        }
+    }
+
     /// A number of the line, which has no nesting.
     pub(super) fn field(&self, name: &str) -> Result<f64, String> {
         let rest = self

@@ -5,8 +5,23 @@ use std::path::Path;
 
 use super::server::Side;
 
-const BEGIN: &str = "<!-- bench:begin (written by `cargo xtask bench --write`) -->";
-const END: &str = "<!-- bench:end -->";
+/// The lines around a table in BENCHMARKS.md.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    begin: &'static str,
+    end: &'static str,
+}
+
+/// Where the figures of one server stand.
+pub(super) const ALONE: Place = Place {
+    begin: "<!-- bench:begin (written by `cargo xtask bench --write`) -->",
+    end: "<!-- bench:end -->",
+};
+/// Where those of three stand.
+pub(super) const ENSEMBLE: Place = Place {
+    begin: "<!-- bench:ensemble:begin (written by `cargo xtask bench --ensemble --write`) -->",
+    end: "<!-- bench:ensemble:end -->",
+};
 
 /// Figures in the order in which they first came.
 #[derive(Debug, Default)]
@@ -112,19 +127,21 @@ fn ratio_text(ratio: f64) -> String {
 }
 
 /// Puts `text` between the markers of the file at `path`; the rest of it is written by hand.
-pub(super) fn write(path: &Path, text: &str) -> Result<(), String> {
+pub(super) fn write(path: &Path, place: Place, text: &str) -> Result<(), String> {
     let failed = |error| format!("{}: {error}", path.display());
     let old = fs::read_to_string(path).map_err(failed)?;
-    let new = replaced(&old, text)
-        .ok_or_else(|| format!("{}: expected the lines {BEGIN} and {END}", path.display()))?;
+    let Place { begin, end } = place;
+    let new = replaced(&old, place, text)
+        .ok_or_else(|| format!("{}: expected the lines {begin} and {end}", path.display()))?;
     fs::write(path, new).map_err(failed)
 }
 
-fn replaced(old: &str, text: &str) -> Option<String> {
-    let (before, rest) = old.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
+fn replaced(old: &str, place: Place, text: &str) -> Option<String> {
+    let Place { begin, end } = place;
+    let (before, rest) = old.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
     Some(format!(
-        "{before}{BEGIN}\n\n{}\n\n{END}{after}",
+        "{before}{begin}\n\n{}\n\n{end}{after}",
         text.trim()
     ))
 }
@@ -176,11 +193,14 @@ mod tests {
 
     #[test]
     fn what_is_written_by_hand_survives() {
-        let once = replaced(&format!("by hand\n{BEGIN}\nold\n{END}\nlimits\n"), "new\n");
-        let expected = format!("by hand\n{BEGIN}\n\nnew\n\n{END}\nlimits\n");
+        let Place { begin, end } = ALONE;
+        let old = format!("by hand\n{begin}\nold\n{end}\nlimits\n");
+        let once = replaced(&old, ALONE, "new\n");
+        let expected = format!("by hand\n{begin}\n\nnew\n\n{end}\nlimits\n");
         assert_eq!(once.as_deref(), Some(expected.as_str()));
-        let twice = once.and_then(|once| replaced(&once, "new"));
+        let twice = once.and_then(|once| replaced(&once, ALONE, "new"));
         assert_eq!(twice.as_deref(), Some(expected.as_str()));
-        assert_eq!(replaced("no markers", "new"), None);
+        assert_eq!(replaced("no markers", ALONE, "new"), None);
+        assert_eq!(replaced(&old, ENSEMBLE, "new"), None);
     }
 }

@@ -81,6 +81,8 @@ pub struct Service {
     /// The last transaction of each session.
     last_of_session: BTreeMap<i64, i64>,
     ended: BTreeSet<i64>,
+    /// Sessions that were asked for on more than their first connection.
+    resumed: BTreeSet<i64>,
     /// What has happened.
     pub marks: Marks,
 }
@@ -102,6 +104,7 @@ impl Service {
             timeouts: BTreeMap::new(),
             last_of_session: BTreeMap::new(),
             ended: BTreeSet::new(),
+            resumed: BTreeSet::new(),
             marks: Marks::default(),
         }
     }
@@ -121,9 +124,18 @@ impl Service {
         address: &str,
         now: u64,
     ) {
+        let mut is_moved = false;
         if request.session != 0 {
             for line in self.lines.values_mut().chain(self.gone.values_mut()) {
                 line.is_moved |= line.connection.session() == request.session;
+            }
+            // The leader may hear of two connections in the wrong order, and of the timeout that is
+            // asked for before it is granted.
+            is_moved = !self.resumed.insert(request.session);
+            let (least, greatest) = self.timeout_ms;
+            let asked = request.timeout_ms.max(least).min(greatest);
+            if let Some(timeout_ms) = self.timeouts.get_mut(&request.session) {
+                *timeout_ms = asked.min(*timeout_ms);
             }
         }
         let seen = request.last_zxid_seen;
@@ -138,7 +150,7 @@ impl Service {
             writes: VecDeque::new(),
             syncs: VecDeque::new(),
             synced: 0,
-            is_moved: false,
+            is_moved,
         };
         self.lines.insert(link, line);
     }
@@ -608,10 +620,17 @@ impl Service {
             identities: Rc::clone(&pending.caller.identities),
         };
         let applied = state.write(&pending.op, &caller, stamp, &self.settings, state);
-        if let Some((_, err @ -118)) = found
-            && is_moved
+        // Of a session that is over the leader refuses a multi as a whole, where ZooKeeper refuses
+        // its first operation.
+        let is_over = !state.sessions.contains_key(&header.session) && header.kind == -1;
+        if let Some((_, err @ (-118 | -112))) = found
+            && (is_over || (is_moved && err == -118))
         {
-            self.marks.hit("session_moved");
+            self.marks.hit(if is_over {
+                "write_of_ended_session"
+            } else {
+                "session_moved"
+            });
             pending.prepared = Some((stamp.zxid, Outcome::error(err)));
             let mut state = state.clone();
             state.zxid = stamp.zxid;

@@ -100,7 +100,7 @@ impl Server {
         };
         let first = conn.pending.iter_mut().find_map(|pending| match pending {
             Pending::Waiting { after, .. } if *after == Core::UNTIL_SYNCED => Some(after),
-            _ => None,
+            Pending::Refused { .. } | Pending::Waiting { .. } | Pending::Write { .. } => None,
         });
         if let Some(after) = first {
             *after = Zxid::ZERO;

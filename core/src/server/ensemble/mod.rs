@@ -95,6 +95,10 @@ impl Server {
     ///
     /// `entropy` as in [`Server::new`].
     #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the operator decides, what the disk held, and the moment; each once"
+    )]
     pub fn in_ensemble(
         config: super::Config,
         ensemble: EnsembleConfig,

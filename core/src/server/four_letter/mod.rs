@@ -181,6 +181,10 @@ impl Server {
         let Some(word) = conn.and_then(|conn| conn.asked.take()) else {
             return;
         };
+        if !self.core.has_part() && !word.needs_no_tree() {
+            // The role was lost meanwhile.
+            return self.tell(link, NOT_SERVING);
+        }
         let text = self.text(word, facts);
         self.tell(link, &text);
     }

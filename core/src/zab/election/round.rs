@@ -215,7 +215,14 @@ impl Round {
             .iter()
             .filter(|(_, other)| other.agrees(&ballot));
         let electors = agreeing.map(|(id, _)| *id).collect();
-        if voters.have_quorum(&electors) && self.leads(&self.outside, ballot.vote) {
+        // To follow one that leads, it is enough that the membership in force wants it: this server
+        // may know of a pending one that its leader will never know of, as that was never committed.
+        let wanted = if ballot.vote.leader == self.me {
+            voters.have_quorum(&electors)
+        } else {
+            voters.committed.has_quorum(&electors)
+        };
+        if wanted && self.leads(&self.outside, ballot.vote) {
             self.number = ballot.vote.round;
             self.decide(ballot.vote, electors);
         }

@@ -195,9 +195,10 @@ impl Leader {
         handler.cut = handler.proposed;
         // The learner has it in force with UPTODATE. A pending one of this epoch is not committed;
         // it comes after that, as what it is.
-        let membership = match self.phase {
-            Phase::Established { .. } => &lasting.committed,
-            _ => lasting.newest(),
+        let membership = if matches!(self.phase, Phase::Established { .. }) {
+            &lasting.committed
+        } else {
+            lasting.newest()
         };
         let text = membership.to_text();
         let packet = Packet::with_data(PacketType::NEW_LEADER, epoch.start(), text.into_bytes());

@@ -242,6 +242,8 @@ impl Learner {
             self.append(zxid, txn, lasting);
         }
         self.how = format!("{} and {count} transactions", self.how);
+        let offered = self.offered.as_ref().map_or(0, |offered| offered.version);
+        lasting.forget_pending(self.last.0.max(offered));
         let seq = lasting.epochs.adopt(self.epoch, &mut lasting.out);
         self.stage = Stage::Adopting { seq };
         Ok(())

@@ -229,6 +229,16 @@ impl Cluster {
 
     pub(super) fn start(&mut self, at: usize) {
         let (base, recent, tree) = self.servers[at].disk.recover();
+        let id = self.servers[at].id;
+        let disk = &mut self.servers[at].disk;
+        if disk.members.member(id).is_none() {
+            // Nobody starts who is not in his own configuration: an operator writes himself in.
+            let mut own = Membership::parse(&format!("server.{id}=s{id}:1:2")).unwrap();
+            own.servers.values_mut().for_each(|own| own.voter = false);
+            disk.members.servers.append(&mut own.servers);
+            disk.members.version = 0;
+            disk.members_seen = None;
+        }
         let mut options = Options {
             me: self.servers[at].id,
             observer: false,
@@ -815,24 +825,17 @@ impl Cluster {
             .map(|server| {
                 let events = server.events.iter().rev().take(25).rev();
                 let events: Vec<_> = events.collect();
-                let disk = &server.disk;
-                let known = (disk.members.version, &disk.members_seen);
-                let names: Vec<_> = disk.members.voters().map(|v| v.0.0).collect();
-                (
-                    server.id,
-                    server.role,
-                    events,
-                    &server.restarts,
-                    format!(
-                        "{known:?} {names:?} {:?}",
-                        server.zab.as_ref().map(|z| (
-                            &z.lasting.last_seen,
-                            z.lasting.observer,
-                            z.lasting.standing(),
-                            z.election.vote()
-                        ))
-                    ),
-                )
+                let zab = server.zab.as_ref();
+                let members = zab.map(|zab| {
+                    let voters = |m: &Membership| {
+                        let ids: Vec<i64> = m.voters().map(|(id, _)| id.0).collect();
+                        format!("{:x} {ids:?}", m.version)
+                    };
+                    let (committed, seen) = zab.membership();
+                    (voters(committed), seen.map(voters))
+                });
+                let members = format!("{members:?}");
+                (server.id, server.role, events, &server.restarts, members)
             })
             .collect();
         panic!("never came: {what}: {events:#?}");

@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     reason = "a test may stop at what it did not expect"
 )]
 
@@ -115,7 +115,12 @@ impl Lone {
         call(&mut self.zab);
         for output in self.zab.take_outputs() {
             match output {
-                Output::Link(link, LinkOutput::Dial { port, .. }) if port == Port::Quorum => {
+                Output::Link(
+                    link,
+                    LinkOutput::Dial {
+                        port: Port::Quorum, ..
+                    },
+                ) => {
                     self.dialled = Some(link);
                 }
                 Output::Link(link, LinkOutput::Send(bytes)) => {

@@ -188,6 +188,8 @@ fn cut_of_what_the_tree_has_begins_anew_and_acknowledges_nothing() {
     lone.sent_on(leader);
     lone.hear(P::TRUNC, zxid(1, 1));
     assert_eq!(lone.ops[0].1, StoreOp::Truncate { to: zxid(1, 1) });
+    // Apache ZooKeeper sends it right behind the TRUNC.
+    lone.hear(P::NEW_LEADER, zxid(2, 0));
     assert_eq!(lone.heard_above(), NONE);
     lone.stored_all();
     assert_eq!(lone.heard_above(), ["restart"]);

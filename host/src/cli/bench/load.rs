@@ -4,8 +4,10 @@
 //! the next request, a server that stalls is also asked less: the percentiles are those of the
 //! answered requests, and `oldest_unanswered` says how long the others were waiting at the end.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mio::event::Event;
@@ -42,6 +44,8 @@ pub(super) struct Plan {
     /// Processes of the servers.
     pub(super) servers: Vec<u32>,
     pub(super) workload: Workload,
+    /// Ends the load before its time.
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 /// Which requests, and how long.
@@ -340,7 +344,7 @@ impl Engine {
                         limit,
                     });
                 }
-            } else if Instant::now() >= end {
+            } else if Instant::now() >= end || plan.stop.load(Ordering::Relaxed) {
                 break;
             }
             self.turn(Phase::Measuring, generator)?;

@@ -11,12 +11,16 @@ mod frame;
 mod histogram;
 mod load;
 mod mix;
+mod outage;
 mod process;
 mod ready;
 mod report;
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::thread;
 
 use clap::{Args, Subcommand};
 
@@ -35,6 +39,7 @@ pub struct BenchArgs {
 enum BenchCommand {
     Fill(FillArgs),
     Load(LoadArgs),
+    Outage(OutageArgs),
     Ready(ReadyArgs),
 }
 
@@ -77,6 +82,28 @@ struct LoadArgs {
     /// Seconds under the same load before them.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=86_400))]
     warmup: u32,
+    /// Ends when standard input does, and after --seconds at the latest.
+    #[arg(long)]
+    until_eof: bool,
+}
+
+/// Writes one after the other and tells the longest time in which no write was acknowledged.
+#[derive(Args, Debug)]
+struct OutageArgs {
+    /// Servers' client addresses; the next has its turn when one fails.
+    #[arg(
+        long,
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:2181"
+    )]
+    hosts: Vec<String>,
+    /// Writes for so many seconds, and on until a write is acknowledged.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: u32,
+    /// Prints one line of JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Waits until a new session is granted and answers an exists; the clock starts with the command.
@@ -124,6 +151,7 @@ pub fn run(args: BenchArgs) -> Result<(), Error> {
     match args.command {
         BenchCommand::Fill(args) => fill(args),
         BenchCommand::Load(args) => load(args),
+        BenchCommand::Outage(args) => outage(&args),
         BenchCommand::Ready(args) => ready(&args),
     }
 }
@@ -140,6 +168,7 @@ fn fill(args: FillArgs) -> Result<(), Error> {
             znodes: args.znodes,
             limit: seconds(args.limit),
         },
+        stop: Arc::default(),
     };
     measure(&plan, args.common.json)
 }
@@ -157,14 +186,36 @@ fn load(args: LoadArgs) -> Result<(), Error> {
             warmup: seconds(args.warmup),
             window: seconds(args.seconds),
         },
+        stop: Arc::default(),
     };
+    if args.until_eof {
+        stop_at_eof(Arc::clone(&plan.stop));
+    }
     measure(&plan, args.common.json)
+}
+
+/// Sets `stop` when whoever started this process closes its standard input, or ends.
+fn stop_at_eof(stop: Arc<AtomicBool>) {
+    thread::spawn(move || {
+        // An input that cannot be read has ended too.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 fn measure(plan: &Plan, json: bool) -> Result<(), Error> {
     let report = load::run(plan)?;
     print(if json { report.json() } else { report.table() })?;
     report.verdict()
+}
+
+fn outage(args: &OutageArgs) -> Result<(), Error> {
+    let outage = outage::run(&args.hosts, seconds(args.seconds))?;
+    print(if args.json {
+        outage.json()
+    } else {
+        outage.text()
+    })
 }
 
 fn ready(args: &ReadyArgs) -> Result<(), Error> {

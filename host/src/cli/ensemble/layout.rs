@@ -121,12 +121,12 @@ impl Layout {
             let _infallible = writeln!(text, "clientPort={port}\nclientPortAddress=127.0.0.1");
             return text;
         }
-        if self.observes(server) {
-            text += "peerType=observer\n";
-        }
         if let Some(line) = dynamic {
             let _infallible = writeln!(text, "{line}");
             return text;
+        }
+        if self.observes(server) {
+            text += "peerType=observer\n";
         }
         for server in self.servers() {
             let role = if self.observes(server) {

@@ -96,9 +96,12 @@ look() {
 }
 
 main() {
+    # Not to be taken for options.
+    case $config in -*) config=./$config ;; esac
     [ -r "$config" ] || fail "expected a configuration at $config, which cannot be read"
     data=$(setting dataDir)
     [ -n "$data" ] || fail "expected a line dataDir=… in $config, found none"
+    case $data in -*) data=./$data ;; esac
     pid_file=$data/zabra.pid
     log=$data/zabra.log
     pid=$(cat "$pid_file" 2>/dev/null)

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use std::{env, path, process};
@@ -204,7 +205,10 @@ impl Directory {
             }
             _ => {}
         }
-        fs::create_dir(&path).map_err(|error| layout::about(&path, &error))?;
+        // Others of this machine need not read what is in it.
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.mode(0o700).create(&path);
+        made.map_err(|error| layout::about(&path, &error))?;
         Ok(Self {
             path,
             temporary: true,

@@ -130,10 +130,12 @@ fn quorum(
     let monitored = leader.monitored.as_ref();
     let followers = monitored.and_then(|it| usize::try_from(it.followers?).ok());
     let voters = monitored.and_then(|it| usize::try_from(it.voters?).ok());
-    // Not everybody may have been named, so the leader's own word counts too.
-    let serving = seen.max(followers.map_or(0, |followers| followers.saturating_add(1)));
     let named = servers.len().saturating_sub(observers);
     let voters = voters.unwrap_or(named);
+    // Who has been asked is known better than the leader knows, which notices a dead follower only
+    // after syncLimit ticks; of the others there is its word.
+    let told = followers.map_or(0, |followers| followers.saturating_add(1));
+    let serving = if named < voters { seen.max(told) } else { seen };
     if serving.saturating_mul(2) <= voters {
         verdict.problems.push(format!(
             "no quorum: {address} leads, but only {serving} of {} serve",
@@ -196,6 +198,16 @@ mod tests {
         assert!(found.is_well(), "{found:?}");
         assert_eq!(found.summary, "z:2 leads, 2 of 3 voters serve, 1 observer");
         assert_eq!(found.remarks.len(), 1);
+    }
+
+    #[test]
+    fn follower_that_does_not_answer_does_not_count_though_its_leader_thinks_so() {
+        let found = verdict(vec![
+            server(Role::Leader, Some((3, 2))),
+            server(Role::Follower, None),
+            down(),
+        ]);
+        assert_eq!(found.summary, "z:1 leads, 2 of 3 voters serve");
     }
 
     #[test]

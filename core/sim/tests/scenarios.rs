@@ -1,0 +1,61 @@
+//! Every scenario of the folder holds, with whole servers and as a drill.
+#![expect(clippy::unwrap_used, reason = "a failure is the test's")]
+
+use std::path::Path;
+
+use zabra_sim::ensemble::plan::{Cast, Script};
+use zabra_sim::ensemble::{World, text};
+use zabra_sim::world::Report;
+
+fn run(script: Script) -> Report {
+    let mut world = World::new(script, false);
+    let violation = world.run();
+    world.report(violation)
+}
+
+fn scenarios() -> Vec<(String, Script)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files = std::fs::read_dir(folder).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let texts = paths.filter(|path| path.extension().is_some_and(|it| it == "txt"));
+    let mut scenarios: Vec<_> = texts
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            (name, text::parse(&text).unwrap())
+        })
+        .collect();
+    scenarios.sort_by(|(one, _), (other, _)| one.cmp(other));
+    scenarios
+}
+
+#[test]
+fn every_scenario_holds() {
+    let scenarios = scenarios();
+    assert!(scenarios.len() >= 20, "{} are found", scenarios.len());
+    for (name, script) in scenarios {
+        for cast in [Cast::Service, Cast::Drill] {
+            let script = Script {
+                cast,
+                ..script.clone()
+            };
+            let report = run(script);
+            assert_eq!(report.violation, None, "{name} with {cast:?}: {report}");
+            let was_disturbed = report
+                .marks
+                .iter()
+                .any(|(mark, _)| mark.starts_with("fault"));
+            assert!(was_disturbed, "{name} with {cast:?} meets no fault");
+        }
+    }
+}
+
+#[test]
+fn a_seed_of_an_ensemble_means_the_same_every_time() {
+    for seed in 0..6 {
+        let [first, second] = [(); 2].map(|()| run(Script::new(seed)));
+        assert_eq!(first.violation, None, "seed {seed}: {first}");
+        assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
+        assert_eq!(first.events, second.events, "seed {seed}");
+    }
+}
