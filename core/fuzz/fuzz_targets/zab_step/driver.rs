@@ -64,6 +64,8 @@ struct Link {
     port: Port,
     /// The server asked for it.
     dialled: bool,
+    /// Having asked for it, it has said who it is.
+    greeted: bool,
     /// Who is there.
     id: i64,
     frames: Frames,
@@ -368,9 +370,9 @@ impl Driver {
             Port::Client => {}
             Port::Election => {
                 link.frames.receive(bytes);
-                if link.dialled && link.id > 0 {
+                if link.dialled && !link.greeted {
                     match link.frames.next_initial() {
-                        Ok(Some(_)) => link.id = -link.id,
+                        Ok(Some(_)) => link.greeted = true,
                         Ok(None) => return,
                         Err(error) => panic!("{error}"),
                     }
@@ -419,6 +421,7 @@ impl Driver {
             Link {
                 port,
                 dialled,
+                greeted: false,
                 id,
                 frames: Frames::new(),
                 packets: Packets::new(usize::MAX >> 1),
@@ -602,7 +605,7 @@ impl Driver {
         };
         let me = self.me;
         for peer in (1..=3).filter(|&peer| peer != me) {
-            let there = |link: &Link| link.port == Port::Election && link.id.wrapping_abs() == peer;
+            let there = |link: &Link| link.port == Port::Election && link.id == peer;
             if peer > self.me && !self.links.values().any(there) {
                 self.greet(peer, 1);
             }
@@ -618,7 +621,7 @@ impl Driver {
             return;
         }
         let links = self.links.iter().filter(|(_, link)| link.port == Port::Election);
-        for (link, peer) in links.map(|(id, link)| (*id, link.id.wrapping_abs())).collect::<Vec<_>>() {
+        for (link, peer) in links.map(|(id, link)| (*id, link.id)).collect::<Vec<_>>() {
             let mut vote = own.clone();
             if self.leader != self.me {
                 vote.leader = ServerId(self.leader);
