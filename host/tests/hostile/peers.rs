@@ -5,11 +5,11 @@
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Instant;
+use std::{fs, thread};
 
 use zabra_core::ids::{Epoch, ServerId, Zxid};
 use zabra_core::wire::election::{Initial, InitialVersion};
@@ -20,6 +20,8 @@ use crate::support::process::{Directory, Kind, Server, free_address};
 use crate::support::witness::Witness;
 
 const IN_STEP: &str = "in step with the ensemble";
+/// Ten lines of a kind are logged in a second.
+const PAUSE: Duration = Duration::from_millis(110);
 const CLOSED_TIME_MAX: Duration = Duration::from_secs(10);
 const MEMORY_GROWN_MAX: u64 = 64 * MIB;
 
@@ -76,7 +78,7 @@ impl Ensemble {
         let address = free_address();
         let config = home.join("zoo.cfg");
         let text = format!(
-            "tickTime=1000\ninitLimit=10\nsyncLimit=5\ndataDir={}\nclientPort={}\n\
+            "tickTime=1000\ninitLimit=5\nsyncLimit=5\ndataDir={}\nclientPort={}\n\
              clientPortAddress=127.0.0.1\nadmin.enableServer=false\n{servers}",
             data.display(),
             address.port()
@@ -130,6 +132,7 @@ fn is_closed_after(address: SocketAddr, bytes: &[u8]) -> bool {
     stream
         .set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();
+    thread::sleep(PAUSE);
     // It may be closed before all is said.
     let _ = stream.write_all(bytes);
     let begun = Instant::now();
@@ -185,15 +188,16 @@ fn those_who_are_no_peers_are_refused_with_a_reason_and_disturb_nobody() {
     let other = leader % 3 + 1;
     let log = |words: &str| ensemble.members[place - 1].wait_for_log(words);
     let (memory, lost) = (ensemble.memory(), ensemble.lost_roles());
+    // As an id, and as a length, these bytes are too large.
     let noise: Vec<u8> = (0..5000_u32)
-        .map(|n| (n * 2_654_435_761 >> 24) as u8 | 1)
+        .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0] | 1)
         .collect();
     let frame = |length: i32| [initial(99, &[("h", 1)]), length.to_be_bytes().to_vec()].concat();
 
     for (bytes, reason) in [
         (
             noise.clone(),
-            "expected a server's id or the version -65536 or -65535",
+            "expected a frame of 1 to 524288 bytes, found a length of ",
         ),
         (
             initial(leader, &[("h", 1)]),
@@ -247,6 +251,7 @@ fn those_who_are_no_peers_are_refused_with_a_reason_and_disturb_nobody() {
         );
         log(reason);
     }
+    thread::sleep(10 * PAUSE);
     let crowd: Vec<TcpStream> = (0..300)
         .map(|n| {
             let ports = [ensemble.quorum[place - 1], ensemble.election[place - 1]];
