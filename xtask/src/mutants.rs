@@ -218,7 +218,11 @@ impl Copy {
         let mut child = Command::new(&simulator)
             .args(["run", "--no-marks", "--seeds", "1000000"])
             .args(["--from", &from.to_string()])
-            .args(["--servers", &mutant.servers].iter().filter(|_| !mutant.servers.is_empty()))
+            .args(
+                ["--servers", &mutant.servers]
+                    .iter()
+                    .filter(|_| !mutant.servers.is_empty()),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -334,7 +338,12 @@ impl core::fmt::Display for Row {
 /// The seed and the invariant of a line that tells of a violation.
 fn violation(line: &str) -> Option<(u64, String)> {
     let (head, what) = line.split_once(" violates ")?;
-    let seed = head.strip_prefix("seed ")?.split(' ').next()?.parse().ok()?;
+    let seed = head
+        .strip_prefix("seed ")?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()?;
     let name = what.split(": ").next().unwrap_or(what);
     Some((seed, name.to_owned()))
 }
@@ -371,7 +380,9 @@ fn mirror(from: &Path, to: &Path) -> Result<(), String> {
         }
     }
     for entry in list(to)? {
-        let gone = entry.file_name().is_some_and(|name| !from.join(name).exists());
+        let gone = entry
+            .file_name()
+            .is_some_and(|name| !from.join(name).exists());
         if gone && entry.is_file() {
             fs::remove_file(&entry).map_err(|e| format!("{}: {e}", entry.display()))?;
         }
@@ -424,7 +435,9 @@ mod tests {
         let all = || ["a", "b", "c", "d", "e", "f"].map(mutant).into();
         let options = Options::parse(&["--sample".to_owned(), "2".to_owned()]).expect("right");
         let names = |commit: &str| -> Vec<String> {
-            let chosen = options.choose(all(), commit).expect("nothing is asked for by name");
+            let chosen = options
+                .choose(all(), commit)
+                .expect("nothing is asked for by name");
             chosen.into_iter().map(|mutant| mutant.name).collect()
         };
         assert_eq!(names("x").len(), 2);

@@ -169,19 +169,35 @@ b
         fs::create_dir_all(&directory).expect("a directory for temporary files");
         let mutant = Mutant::parse("m", TEXT).expect("right");
         assert_eq!(mutant.expect, ["S9", "S2"]);
-        for (before, after) in [("1\na\n2\n", Some("1\nb\n2\n")), ("2\n", None), ("a\na\n", None)] {
+        for (before, after) in [
+            ("1\na\n2\n", Some("1\nb\n2\n")),
+            ("2\n", None),
+            ("a\na\n", None),
+        ] {
             fs::write(directory.join("x"), before).expect("it can be written");
             let edits = mutant.edits(&directory).ok();
             let texts = edits.map(|edits| edits.into_iter().map(|edit| edit.1).collect());
-            assert_eq!(texts, after.map(|after| vec![after.to_owned()]), "{before:?}");
+            assert_eq!(
+                texts,
+                after.map(|after| vec![after.to_owned()]),
+                "{before:?}"
+            );
         }
         fs::remove_dir_all(&directory).expect("it can be removed");
     }
 
     #[test]
     fn what_is_not_whole_is_refused() {
-        for (from, to) in [("budget: 10\n", ""), (">>>>", ""), ("file: x\n", ""), ("what", "why")] {
-            assert!(Mutant::parse("m", &TEXT.replace(from, to)).is_err(), "{from:?}");
+        for (from, to) in [
+            ("budget: 10\n", ""),
+            (">>>>", ""),
+            ("file: x\n", ""),
+            ("what", "why"),
+        ] {
+            assert!(
+                Mutant::parse("m", &TEXT.replace(from, to)).is_err(),
+                "{from:?}"
+            );
         }
     }
 

@@ -226,7 +226,16 @@ impl Learner {
                          if it refused this server, its log says why",
                         self.vote.leader
                     ))),
-                    _ => Err(Left::Look("the connection to the leader is gone".into())),
+                    Stage::Adopted { .. }
+                    | Stage::Adopting { .. }
+                    | Stage::Choosing
+                    | Stage::Collecting
+                    | Stage::Cutting { .. }
+                    | Stage::Live
+                    | Stage::Loading
+                    | Stage::Promising { .. } => {
+                        Err(Left::Look("the connection to the leader is gone".into()))
+                    }
                 }
             }
         }
