@@ -47,6 +47,7 @@ fn the_vote_is_told_again_at_growing_pauses() {
 #[test]
 fn both_servers_that_wait_for_nobody_decide_at_once() {
     let mut bench = Bench::new(2);
+    bench.meet(3);
     bench.look(voter(5, 1));
     let dials = bench.dials();
     bench.open(dials[0].0, 1);
@@ -62,8 +63,27 @@ fn both_servers_that_wait_for_nobody_decide_at_once() {
 }
 
 #[test]
+fn a_server_that_was_never_met_is_waited_for() {
+    let mut bench = Bench::new(2);
+    bench.look(voter(5, 1));
+    let dials = bench.dials();
+    bench.open(dials[0].0, 1);
+    bench.hear(dials[0].0, State::LOOKING, vote(2, 5, 1, 1));
+    // It refuses: perhaps it starts a moment after this one.
+    bench.link(dials[1].0, LinkInput::Closed);
+    assert_eq!(bench.election.decision(), None);
+    let three = bench.accept(3);
+    bench.hear(three, State::LOOKING, vote(3, 5, 1, 1));
+    assert_eq!(bench.election.decision(), None);
+    bench.hear(dials[0].0, State::LOOKING, vote(3, 5, 1, 1));
+    bench.wait(200);
+    assert_eq!(bench.election.decision(), Some(vote(3, 5, 1, 1)));
+}
+
+#[test]
 fn a_decided_server_answers_those_who_look_with_what_was_decided() {
     let mut bench = Bench::new(2);
+    bench.meet(3);
     bench.look(voter(5, 1));
     let dials = bench.dials();
     bench.open(dials[0].0, 1);
@@ -126,6 +146,7 @@ fn the_same_is_not_answered_with_the_same_at_once() {
 #[test]
 fn a_leader_hears_of_electors_that_look_again() {
     let mut bench = Bench::new(2);
+    bench.meet(3);
     bench.look(voter(5, 1));
     let dials = bench.dials();
     let one = dials[0].0;
