@@ -141,9 +141,10 @@ impl Cluster {
             .open(server.home.join("log"))
             .unwrap();
         command
-            .args(["server", "--config"])
+            .args(["server", "--exit-with-stdin", "--config"])
             .arg(server.home.join("zoo.cfg"))
-            .stdin(Stdio::null())
+            // It ends with this process, whatever ends that.
+            .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         // Each of ours is a setting of the server; the test's own are all in the file.

@@ -72,7 +72,7 @@ pub(crate) fn enter(options: &Options) -> Inside {
         match probe.output() {
             Ok(output) if output.status.success() => return Inside::Left(again(user, options)),
             Ok(output) => wrong = String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            Err(error) => wrong = error.to_string(),
+            Err(error) => wrong = format!("unshare: {error}"),
         }
     }
     eprintln!("torture: no network namespaces, so nobody is cut off and no disk is full: {wrong}");

@@ -166,11 +166,12 @@ fn a_leader_hears_of_electors_that_look_again() {
     assert_eq!(bench.election.voter_returned(), None);
 }
 
-/// Three servers start at once; the second finds the third not listening yet and decides without
-/// it, the first has not decided and goes over to the third when it comes.
+/// The second of three servers finds the third not listening and decides without it; the first has
+/// not decided and goes over to the third when it comes.
 #[test]
 fn a_leader_hears_of_one_that_came_late_with_a_better_vote() {
     let mut bench = Bench::new(2);
+    bench.meet(3);
     bench.look(voter(5, 1));
     let dials = bench.dials();
     let one = dials[0].0;
