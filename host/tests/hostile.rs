@@ -1,4 +1,4 @@
-//! Clients that are broken or mean harm, over real sockets: each is answered with ZooKeeper's error
+//! Clients and peers that are broken or mean harm, over real sockets: each is answered with ZooKeeper's error
 //! or closed with a line in the log that says why, the server's memory stays within bounds, and a
 //! session beside them fares as if they were not there.
 #![expect(
@@ -10,6 +10,8 @@
 mod frames;
 #[path = "hostile/loads.rs"]
 mod loads;
+#[path = "hostile/peers.rs"]
+mod peers;
 #[path = "hostile/sessions.rs"]
 mod sessions;
 #[path = "support"]

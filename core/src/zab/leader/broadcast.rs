@@ -432,7 +432,7 @@ impl Leader {
         let known = self
             .learners
             .iter()
-            .filter(|(_, handler)| handler.stage > Stage::Connected);
+            .filter(|(_, handler)| handler.stage >= Stage::Known);
         let status = |(&link, handler): (&LinkId, &Handler)| LearnerStatus {
             learner: handler.id,
             link,

@@ -218,10 +218,24 @@ impl Learner {
             }
             LinkInput::Closed => {
                 self.pipe = None;
-                if matches!(self.stage, Stage::Connecting) {
-                    self.retry(lasting)
-                } else {
-                    Err(Left::Look("the connection to the leader is gone".into()))
+                match self.stage {
+                    Stage::Connecting => self.retry(lasting),
+                    // Nobody says why, but a leader logs it.
+                    Stage::Discovering => Err(Left::Look(format!(
+                        "the leader, server {}, closed the connection before it told its epoch; \
+                         if it refused this server, its log says why",
+                        self.vote.leader
+                    ))),
+                    Stage::Adopted { .. }
+                    | Stage::Adopting { .. }
+                    | Stage::Choosing
+                    | Stage::Collecting
+                    | Stage::Cutting { .. }
+                    | Stage::Live
+                    | Stage::Loading
+                    | Stage::Promising { .. } => {
+                        Err(Left::Look("the connection to the leader is gone".into()))
+                    }
                 }
             }
         }
