@@ -171,6 +171,7 @@ fn a_leader_hears_of_electors_that_look_again() {
 #[test]
 fn a_leader_hears_of_one_that_came_late_with_a_better_vote() {
     let mut bench = Bench::new(2);
+    bench.meet(3);
     bench.look(voter(5, 1));
     let dials = bench.dials();
     let one = dials[0].0;
