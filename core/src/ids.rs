@@ -43,8 +43,12 @@ impl Zxid {
 
     /// Its place in the epoch, from 1. Zero names no transaction but the epoch's beginning.
     #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the low half is what is asked for"
+    )]
     pub const fn counter(self) -> u32 {
-        (self.0 & 0xffff_ffff) as u32
+        self.0.cast_unsigned() as u32
     }
 }
 

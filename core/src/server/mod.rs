@@ -354,14 +354,20 @@ impl Server {
             }
             Input::SnapshotWritten(bytes) => self.core.snapshots.written(bytes),
             Input::SnapshotStored { zxid } => {
-                self.core.snapshot_done();
                 self.core.events.push(Event::SnapshotDone { zxid });
+                if self.core.snapshots.was_overtaken() {
+                    return;
+                }
+                self.core.snapshot_done();
                 self.core.installed(zxid);
                 self.perform();
             }
             Input::SnapshotFailed { zxid } => {
-                self.core.snapshot_failed();
                 self.core.events.push(Event::SnapshotFailed { zxid });
+                if self.core.snapshots.was_overtaken() {
+                    return;
+                }
+                self.core.snapshot_failed();
                 self.core.install_failed(zxid);
             }
             Input::Facts(link, facts) => self.facts(link, &facts),

@@ -28,6 +28,8 @@ pub(super) struct Schedule {
     first: bool,
     /// Whether one is being written or made durable.
     under_way: bool,
+    /// Those that are being made durable, and of which nobody wants to hear any more.
+    overtaken: u32,
     /// No attempt before this: the last has failed.
     not_before: Instant,
     begun: Instant,
@@ -44,6 +46,7 @@ impl Schedule {
             in_hand: 0,
             first: !recovered.snapshot,
             under_way: false,
+            overtaken: 0,
             not_before: Instant::default(),
             begun: Instant::default(),
             random: entropy,
@@ -95,8 +98,27 @@ impl Schedule {
         self.first = false;
     }
 
-    /// What was being written is given up.
-    pub(super) const fn abandoned(&mut self) {
+    /// What was being written is given up; what is `whole` is reported all the same, and might be
+    /// taken for what is written next.
+    pub(super) const fn overtake(&mut self, whole: bool) {
+        if self.under_way && whole {
+            self.overtaken += 1;
+        }
+        self.abandoned();
+    }
+
+    /// Whether this report is of one that was overtaken: they come in order.
+    pub(super) const fn was_overtaken(&mut self) -> bool {
+        match self.overtaken.checked_sub(1) {
+            None => false,
+            Some(left) => {
+                self.overtaken = left;
+                true
+            }
+        }
+    }
+
+    const fn abandoned(&mut self) {
         self.under_way = false;
         self.in_hand = 0;
     }

@@ -1,7 +1,7 @@
 //! What a driver does, what peers do that are right, and what is checked of what the server says.
 
 use core::net::SocketAddr;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use zabra_core::Machine as _;
@@ -36,7 +36,9 @@ pub struct Driver {
     now: Now,
     inputs: Vec<Input>,
     links: BTreeMap<LinkId, Link>,
+    /// Those that the server has closed, and those that were lost.
     gone: BTreeSet<LinkId>,
+    lost: BTreeSet<LinkId>,
     dials: Vec<(LinkId, Port, String)>,
     client: Option<(LinkId, i32)>,
     next_link: u64,
@@ -50,7 +52,7 @@ pub struct Driver {
     /// What was given.
     here: Here,
     given: (Epoch, Epoch),
-    snapshot: Option<(Zxid, bool)>,
+    snapshots: VecDeque<(Zxid, bool)>,
     vote: Option<Notification>,
     stores: bool,
     dials_at_once: bool,
@@ -62,6 +64,8 @@ struct Link {
     port: Port,
     /// The server asked for it.
     dialled: bool,
+    /// Having asked for it, it has said who it is.
+    greeted: bool,
     /// Who is there.
     id: i64,
     frames: Frames,
@@ -166,6 +170,7 @@ impl Driver {
             inputs: Vec::new(),
             links: BTreeMap::new(),
             gone: BTreeSet::new(),
+            lost: BTreeSet::new(),
             dials: Vec::new(),
             client: None,
             next_link: 1,
@@ -177,7 +182,7 @@ impl Driver {
             current: epoch,
             here: Here { last, epoch, version: 0 },
             given: (epoch, epoch),
-            snapshot: None,
+            snapshots: VecDeque::new(),
             vote: None,
             stores: settings.stores,
             dials_at_once: settings.dials,
@@ -228,20 +233,7 @@ impl Driver {
         match output {
             Output::Link(link, output) => self.perform_on(link, output),
             Output::Store(seq, op) => self.store(seq, op),
-            Output::Snapshot(SnapshotOp::Begin { zxid }) => {
-                assert!(self.snapshot.is_none(), "one snapshot at a time");
-                self.snapshot = Some((zxid, false));
-            }
-            Output::Snapshot(SnapshotOp::Chunk(bytes)) => {
-                assert!(self.snapshot.is_some(), "a chunk is of a snapshot");
-                self.inputs.push(Input::SnapshotWritten(bytes.len()));
-            }
-            Output::Snapshot(SnapshotOp::End) => {
-                if let Some((_, ended)) = &mut self.snapshot {
-                    *ended = true;
-                }
-            }
-            Output::Snapshot(SnapshotOp::Abandon) => self.snapshot = None,
+            Output::Snapshot(op) => self.write(op),
             Output::Restart(reason) => {
                 assert!(!reason.is_empty());
                 self.over = true;
@@ -250,6 +242,30 @@ impl Driver {
             Output::AskFacts(link) => self
                 .inputs
                 .push(Input::Facts(link, zabra_core::server::HostFacts::default())),
+        }
+    }
+
+    /// The one before may not be reported yet.
+    fn write(&mut self, op: SnapshotOp) {
+        let open = self.snapshots.back().is_some_and(|(_, ended)| !ended);
+        match op {
+            SnapshotOp::Begin { zxid } => {
+                assert!(!open, "one snapshot at a time");
+                self.snapshots.push_back((zxid, false));
+            }
+            SnapshotOp::Chunk(bytes) => {
+                assert!(open, "a chunk is of a snapshot");
+                self.inputs.push(Input::SnapshotWritten(bytes.len()));
+            }
+            SnapshotOp::End => {
+                if let Some((_, ended)) = self.snapshots.back_mut() {
+                    *ended = true;
+                }
+            }
+            SnapshotOp::Abandon if open => {
+                self.snapshots.pop_back();
+            }
+            SnapshotOp::Abandon => {}
         }
     }
 
@@ -262,7 +278,6 @@ impl Driver {
                 self.here.last = *zxid;
             }
             StoreOp::Truncate { to } => {
-                assert!(*to < self.here.last || self.snapshot.is_none());
                 self.here.last = self.here.last.min(*to);
             }
             StoreOp::Reset { to } => self.here.last = *to,
@@ -327,7 +342,11 @@ impl Driver {
             self.gone.insert(id);
             return;
         }
-        assert!(!self.gone.contains(&id), "{output:?} on a link that is gone");
+        assert!(!self.gone.contains(&id), "{output:?} on a link that it has closed");
+        if self.lost.contains(&id) {
+            // It has not heard of that yet.
+            return;
+        }
         let link = self.links.get_mut(&id).expect("a link that there is");
         match output {
             LinkOutput::Send(bytes) => {
@@ -351,9 +370,9 @@ impl Driver {
             Port::Client => {}
             Port::Election => {
                 link.frames.receive(bytes);
-                if link.dialled && link.id != 0 {
+                if link.dialled && !link.greeted {
                     match link.frames.next_initial() {
-                        Ok(Some(_)) => link.id = -link.id,
+                        Ok(Some(_)) => link.greeted = true,
                         Ok(None) => return,
                         Err(error) => panic!("{error}"),
                     }
@@ -402,6 +421,7 @@ impl Driver {
             Link {
                 port,
                 dialled,
+                greeted: false,
                 id,
                 frames: Frames::new(),
                 packets: Packets::new(usize::MAX >> 1),
@@ -431,7 +451,7 @@ impl Driver {
         if there {
             self.open(link, port, true, id);
         } else {
-            self.gone.insert(link);
+            self.lost.insert(link);
             self.inputs.push(Input::Link(link, LinkInput::Closed));
         }
     }
@@ -506,10 +526,8 @@ impl Driver {
     pub fn close(&mut self, which: u8) {
         if let Some(link) = self.which(which, None) {
             self.links.remove(&link);
-            self.gone.insert(link);
+            self.lost.insert(link);
             self.inputs.push(Input::Link(link, LinkInput::Closed));
-            // The driver would not perform on it any more, so that the server must hear of it first.
-            self.step(0);
         }
     }
 
@@ -523,10 +541,10 @@ impl Driver {
     }
 
     pub fn snapshot(&mut self, stored: bool) {
-        let Some((zxid, true)) = self.snapshot else {
+        let Some(&(zxid, true)) = self.snapshots.front() else {
             return;
         };
-        self.snapshot = None;
+        self.snapshots.pop_front();
         self.inputs.push(if stored {
             Input::SnapshotStored { zxid }
         } else {
@@ -536,9 +554,8 @@ impl Driver {
 
     pub fn client(&mut self, handshake: &Handshake) {
         if let Some((old, _)) = self.client.take() {
-            self.gone.insert(old);
+            self.lost.insert(old);
             self.inputs.push(Input::Link(old, LinkInput::Closed));
-            self.step(0);
         }
         let link = self.accept(Port::Client, 0);
         self.client = Some((link, 1));
@@ -588,7 +605,7 @@ impl Driver {
         };
         let me = self.me;
         for peer in (1..=3).filter(|&peer| peer != me) {
-            let there = |link: &Link| link.port == Port::Election && link.id.abs() == peer;
+            let there = |link: &Link| link.port == Port::Election && link.id == peer;
             if peer > self.me && !self.links.values().any(there) {
                 self.greet(peer, 1);
             }
@@ -604,7 +621,7 @@ impl Driver {
             return;
         }
         let links = self.links.iter().filter(|(_, link)| link.port == Port::Election);
-        for (link, peer) in links.map(|(id, link)| (*id, link.id.abs())).collect::<Vec<_>>() {
+        for (link, peer) in links.map(|(id, link)| (*id, link.id)).collect::<Vec<_>>() {
             let mut vote = own.clone();
             if self.leader != self.me {
                 vote.leader = ServerId(self.leader);

@@ -261,8 +261,8 @@ impl Request {
             OpCode::SYNC
         } else if let Some(members) = &self.reconfig {
             text = members.text(here);
-            let none: Option<&str> = None;
-            bytes = jute::to_vec(&(none.unwrap_or(""), none.unwrap_or(""), &*text, -1_i64));
+            let none = jute::Text(None);
+            bytes = jute::to_vec(&(&none, &none, &*text, -1_i64));
             OpCode::RECONFIG
         } else {
             match &self.what {

@@ -3,11 +3,12 @@
 //! Source: `LearnerHandler`, `LeaderSessionTracker`, `PrepRequestProcessor`.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Core, HELD_MAX, Held, Server};
+use super::{Core, Server};
 use crate::error::ErrorCode;
 use crate::ids::{LinkId, SessionId, Xid, Zxid};
 use crate::jute::take;
@@ -17,6 +18,19 @@ use crate::wire::client::OpCode;
 use crate::wire::quorum::{Forwarded, Revalidated, Revalidation, Touch};
 use crate::wire::records::Id;
 use crate::wire::txn::Txn;
+
+/// Bytes of learners' requests that a leader has in hand, at most: far more than learners send that
+/// let their clients wait as they should.
+const FORWARDED_BYTES_MAX: usize = 256 << 20;
+/// What a request costs beside its bytes.
+const REQUEST_BYTES: usize = 256;
+
+/// Requests of a learner that wait for its `sync`.
+#[derive(Default)]
+struct Held {
+    requests: VecDeque<(Bytes, Vec<Id>)>,
+    bytes: usize,
+}
 
 /// Where a session's client is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +50,7 @@ pub(in crate::server) struct Leading {
     syncs: VecDeque<LinkId>,
     /// What learners asked after a sync of theirs that is not done. A learner of ZooKeeper knows
     /// its own writes by their place behind its syncs.
-    held: Held,
+    held: BTreeMap<LinkId, Held>,
 }
 
 impl Server {
@@ -46,15 +60,26 @@ impl Server {
             return;
         };
         if let Some(held) = ensemble.leading.held.get_mut(&from) {
-            held.push_back((data, ids));
-            if held.len() > HELD_MAX {
-                ensemble
-                    .zab
-                    .drop_learner(from, "it forwards more than can be held");
+            let names = ids.iter().map(|id| id.scheme.len() + id.id.len());
+            held.bytes += REQUEST_BYTES + data.len() + names.sum::<usize>();
+            held.requests.push_back((data, ids));
+            if held.bytes > FORWARDED_BYTES_MAX {
+                let reason = format!("{} bytes of its requests wait behind its sync", held.bytes);
+                ensemble.zab.drop_learner(from, &reason);
             }
             return;
         }
-        self.core.forwarded(from, &data, &ids);
+        let core = &mut self.core;
+        let waiting = core.proposed_bytes + core.proposals.len() * REQUEST_BYTES;
+        if waiting > FORWARDED_BYTES_MAX {
+            let reason =
+                format!("{waiting} bytes of transactions wait to be stored, and it asks for more");
+            if let Some(ensemble) = core.ensemble_mut() {
+                ensemble.zab.drop_learner(from, &reason);
+            }
+            return;
+        }
+        core.forwarded(from, &data, &ids);
     }
 
     /// The oldest sync is done: whoever asked may read now.
@@ -75,7 +100,7 @@ impl Server {
         };
         let first = conn.pending.iter_mut().find_map(|pending| match pending {
             Pending::Waiting { after, .. } if *after == Core::UNTIL_SYNCED => Some(after),
-            _ => None,
+            Pending::Refused { .. } | Pending::Waiting { .. } | Pending::Write { .. } => None,
         });
         if let Some(after) = first {
             *after = Zxid::ZERO;
@@ -87,7 +112,7 @@ impl Server {
     pub(super) fn release_learner(&mut self, link: LinkId) {
         let ensemble = self.core.ensemble_mut();
         let held = ensemble.and_then(|it| it.leading.held.remove(&link));
-        for (data, ids) in held.unwrap_or_default() {
+        for (data, ids) in held.unwrap_or_default().requests {
             self.forwarded(link, data, ids);
         }
     }

@@ -9,7 +9,6 @@ mod local;
 mod reconfig;
 mod state;
 
-use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -28,9 +27,6 @@ pub(super) use leading::Owner;
 use learning::Learning;
 pub(super) use local::Passage;
 use state::State;
-
-/// Requests that a leader holds for one learner behind its `sync`, at most.
-const HELD_MAX: usize = 1 << 16;
 
 /// What an operator decides about a server of an ensemble, beside what [`zab::Options`] holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,6 +95,10 @@ impl Server {
     ///
     /// `entropy` as in [`Server::new`].
     #[must_use]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the operator decides, what the disk held, and the moment; each once"
+    )]
     pub fn in_ensemble(
         config: super::Config,
         ensemble: EnsembleConfig,
@@ -333,6 +333,3 @@ impl Core {
         });
     }
 }
-
-/// A queue by learner of requests that wait for its `sync`.
-type Held = BTreeMap<LinkId, VecDeque<(Bytes, Vec<crate::wire::records::Id>)>>;

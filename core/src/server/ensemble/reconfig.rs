@@ -39,7 +39,7 @@ impl Core {
                     data: Some(text.as_bytes()),
                     version: -1,
                 };
-                self.propose_membership((session, xid), &txn, membership.clone(), link);
+                self.propose_membership((session, xid), &txn, membership, link);
             }
             Err(Refusal::Malformed) => return Err(Refusal::Malformed),
             Err(Refusal::Code(code)) => {

@@ -102,11 +102,12 @@ impl Core {
 
     /// Gives up the snapshot that is being written to a file.
     fn abandon_file(&mut self) {
-        if self.tree.snapshot_in_progress() && self.sending().is_none() {
+        let writing = self.tree.snapshot_in_progress();
+        if writing && self.sending().is_none() {
             self.outputs.push(Output::Snapshot(SnapshotOp::Abandon));
         }
         self.tree.abandon_snapshot();
-        self.snapshots.abandoned();
+        self.snapshots.overtake(!writing);
     }
 
     pub(in crate::server) fn sending(&self) -> Option<LinkId> {

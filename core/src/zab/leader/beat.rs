@@ -24,6 +24,8 @@ impl Leader {
         let half_ms = u64::from(lasting.options.tick_ms / 2).max(1);
         self.next_beat = lasting.out.now.plus_ms(half_ms);
         self.beats += 1;
+        self.judge(lasting);
+        self.check_outbid()?;
         self.drop_silent(lasting);
         self.check_own(lasting)?;
         let last = lasting.history.last();

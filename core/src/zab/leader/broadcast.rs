@@ -430,7 +430,7 @@ impl Leader {
         let known = self
             .learners
             .iter()
-            .filter(|(_, handler)| handler.stage > Stage::Connected);
+            .filter(|(_, handler)| handler.stage >= Stage::Known);
         let status = |(&link, handler): (&LinkId, &super::Handler)| LearnerStatus {
             learner: handler.id,
             link,

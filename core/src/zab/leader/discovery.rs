@@ -1,4 +1,4 @@
-//! From a learner's first packet to its NEWLEADER.
+//! From a learner that is let in to its NEWLEADER.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -6,99 +6,24 @@ use alloc::vec::Vec;
 
 use super::choice::{Choice, choose};
 use super::handler::{Stage, commit, proposal};
-use super::{Close, Leader, Phase};
+use super::{Leader, Phase};
 use crate::ids::{Epoch, LinkId, Seq, Zxid};
-use crate::wire::quorum::{AckEpoch, LeaderInfo, LearnerInfo, PROTOCOL, Packet, PacketType};
+use crate::wire::quorum::{AckEpoch, LeaderInfo, PROTOCOL, Packet, PacketType};
 use crate::zab::io::{Event, Output};
 use crate::zab::lasting::{Lasting, Left};
 
 impl Leader {
-    /// FOLLOWERINFO or OBSERVERINFO. Source: spec 2.3, steps 1 and 2.
-    pub(super) fn introduced(
-        &mut self,
-        link: LinkId,
-        packet: &Packet,
-        lasting: &mut Lasting,
-    ) -> Result<(), String> {
-        let observer = packet.kind == PacketType::OBSERVER_INFO;
-        if !observer && packet.kind != PacketType::FOLLOWER_INFO {
-            return Err(format!(
-                "expected FOLLOWERINFO or OBSERVERINFO, found {}",
-                packet.kind
-            ));
-        }
-        let data = packet.data.as_deref().unwrap_or_default();
-        let info = LearnerInfo::decode(data).map_err(|error| error.to_string())?;
-        if info.protocol < PROTOCOL {
-            return Err(format!(
-                "expected a protocol of {PROTOCOL:#x} or later, found {:#x}",
-                info.protocol
-            ));
-        }
-        let version = lasting.committed.version;
-        if info.config_version > version {
-            return Err(format!(
-                "server {} has a membership of version {:x}, the leader's is {version:x}",
-                info.server, info.config_version
-            ));
-        }
-        if info.server == lasting.options.me {
-            return Err(format!("server {} has this server's own id", info.server));
-        }
-        if let Some(&old) = self.ids.get(&info.server) {
-            let reason = "the same server has connected again";
-            self.lose(old, reason, Close::Dropped, lasting);
-        }
-        self.ids.insert(info.server, link);
-        if let Some(handler) = self.learners.get_mut(&link) {
-            handler.id = info.server;
-            handler.observer = observer;
-            handler.accepted = packet.zxid.epoch();
-            handler.stage = Stage::Known;
-        }
-        let member = lasting
-            .views()
-            .iter()
-            .any(|view| view.member(info.server).is_some());
-        match self.phase {
-            Phase::Discovering => {}
-            Phase::Promising { epoch, .. }
-            | Phase::Agreeing { epoch }
-            | Phase::Adopting { epoch, .. }
-            | Phase::Established { epoch }
-                if member && packet.zxid.epoch() > epoch =>
-            {
-                self.outbid = Some(packet.zxid.epoch());
-            }
-            Phase::Promising { .. } => {}
-            Phase::Agreeing { epoch }
-            | Phase::Adopting { epoch, .. }
-            | Phase::Established { epoch } => self.inform(link, epoch, lasting),
-        }
-        Ok(())
-    }
-
-    /// A server that has promised itself to a later epoch, of somebody who did not come to lead,
-    /// can never follow in this one. With ZooKeeper's leader it stays outside until the leader
-    /// changes for another reason; here the next epoch is begun for it, once.
-    pub(super) fn check_outbid(&self) -> Result<(), Left> {
-        match self.outbid {
-            None => Ok(()),
-            Some(epoch) => Err(Left::Look(format!(
-                "a server has promised itself to epoch {epoch}, after this leader's"
-            ))),
-        }
-    }
-
     /// When a quorum is there, the epoch is one that none of it has promised itself to.
     pub(super) fn count_promises(&mut self, lasting: &mut Lasting) -> Result<(), Left> {
         if !self.have_quorum(lasting, true, |handler| handler.stage >= Stage::Known) {
             return Ok(());
         }
-        let known = self
-            .learners
-            .values()
-            .filter(|handler| handler.stage >= Stage::Known);
+        // A server that is none of the ensemble's has no say in its epochs.
+        let views = lasting.views();
+        let known = self.learners.values().filter(|handler| {
+            let member = || views.iter().any(|view| view.member(handler.id).is_some());
+            handler.stage >= Stage::Known && member()
+        });
         let greatest = known.map(|handler| handler.accepted).max();
         let greatest = greatest
             .unwrap_or(Epoch(0))
@@ -124,7 +49,7 @@ impl Leader {
         }
     }
 
-    fn inform(&mut self, link: LinkId, epoch: Epoch, lasting: &mut Lasting) {
+    pub(super) fn inform(&mut self, link: LinkId, epoch: Epoch, lasting: &mut Lasting) {
         if let Some(handler) = self.learners.get_mut(&link) {
             let info = LeaderInfo { protocol: PROTOCOL };
             let packet = Packet::with_data(PacketType::LEADER_INFO, epoch.start(), info.to_bytes());

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::door::Claim;
 use crate::ids::{Epoch, Instant, LinkId, ServerId, Zxid};
 use crate::wire::quorum::{Packet, PacketType, Packets};
 use crate::zab::lasting::Lasting;
@@ -15,6 +16,8 @@ use crate::zab::pipe::Pipe;
 pub(super) enum Stage {
     /// It has said nothing.
     Connected,
+    /// Its FOLLOWERINFO came, and what that says is in doubt.
+    Claimed,
     /// Its FOLLOWERINFO came; the epoch is not known or not durable.
     Known,
     /// LEADERINFO is sent.
@@ -38,6 +41,7 @@ pub(super) struct Handler {
     pub(super) packets: Packets,
     pub(super) pipe: Pipe,
     pub(super) stage: Stage,
+    pub(super) claim: Option<Claim>,
     /// Who it says it is; known from [`Stage::Known`].
     pub(super) id: ServerId,
     pub(super) observer: bool,
@@ -70,6 +74,7 @@ impl Handler {
             packets: Packets::new(lasting.options.packet_bytes_max),
             pipe: Pipe::new(link),
             stage: Stage::Connected,
+            claim: None,
             id: ServerId(-1),
             observer: false,
             accepted: Epoch(0),

@@ -8,14 +8,15 @@
 //! Established  UPTODATE, PROPOSAL, COMMIT     -> until a quorum is lost
 //! ```
 //!
-//! This server counts in each quorum only by its own store's confirmation. `discovery` is the way
-//! to a learner's NEWLEADER, `broadcast` what comes after, `beat` what time brings.
+//! This server counts in each quorum only by its own store's confirmation. `door` says who is let
+//! in, `discovery` is the way to a learner's NEWLEADER, `broadcast` what comes after, `beat` what time brings.
 //! Source: spec 2, 3; `Leader`, `LearnerHandler`.
 
 mod beat;
 mod broadcast;
 mod choice;
 mod discovery;
+mod door;
 mod handler;
 mod reads;
 mod state;
@@ -139,6 +140,7 @@ impl Leader {
     ) -> Result<(), Left> {
         match input {
             LinkInput::Opened { peer, .. } => {
+                self.make_room(lasting);
                 let handler = Handler::new(link, peer, lasting);
                 self.learners.insert(link, handler);
             }
@@ -210,12 +212,14 @@ impl Leader {
         let stage = self.learners.get(&link).map(|handler| handler.stage);
         match stage {
             None => Ok(()),
-            Some(Stage::Connected) => self.introduced(link, &packet, lasting),
+            Some(Stage::Connected) => self.introduced(link, packet, lasting),
             Some(Stage::Promising) => self.promised(link, &packet, lasting),
-            Some(Stage::Known | Stage::Promised | Stage::Snapshot) => Err(format!(
-                "expected nothing before more was sent, found {}",
-                packet.kind
-            )),
+            Some(Stage::Claimed | Stage::Known | Stage::Promised | Stage::Snapshot) => {
+                Err(format!(
+                    "expected nothing before more was sent, found {}",
+                    packet.kind
+                ))
+            }
             Some(Stage::Following | Stage::Synced | Stage::Live) => {
                 self.heard(link, packet, lasting)
             }
@@ -271,7 +275,7 @@ impl Leader {
         if how == Close::Refused {
             lasting.out.event(refused(handler.peer, reason));
         }
-        if handler.stage == Stage::Connected {
+        if handler.stage < Stage::Known {
             return;
         }
         if self.ids.get(&handler.id) == Some(&link) {

@@ -102,7 +102,7 @@ impl Lone {
         }
     }
 
-    fn opened(&mut self, link: LinkId) {
+    pub(super) fn opened(&mut self, link: LinkId) {
         let opened = LinkInput::Opened {
             port: Port::Quorum,
             peer: ([10, 0, 0, 9], 9).into(),
@@ -259,6 +259,11 @@ impl Lone {
         };
         let packet = Packet::with_data(PacketType::ACK_EPOCH, last, answer.to_bytes());
         self.receive(link, &packet);
+    }
+
+    /// It answers a PING.
+    pub(super) fn hear_ping(&mut self, link: LinkId) {
+        self.receive(link, &Packet::new(PacketType::PING, Zxid::ZERO));
     }
 
     pub(super) fn acks(&mut self, link: LinkId, zxid: Zxid) {
