@@ -183,15 +183,19 @@ impl Copy {
         for (file, text) in mutant.edits(&workspace.root)? {
             write(&self.root.join(file), text.as_bytes())?;
         }
-        self.build(workspace, mutant)?;
         let mut finds = Vec::new();
+        if !self.build(workspace)? {
+            finds.push(Find::unbuilt());
+            return Ok(Row::new(mutant, finds));
+        }
         for from in MASTERS.iter().take(masters) {
             finds.push(self.run(mutant, *from)?);
         }
         Ok(Row::new(mutant, finds))
     }
 
-    fn build(&self, workspace: &Workspace, mutant: &Mutant) -> Result<(), String> {
+    /// Whether what is planted is a program at all.
+    fn build(&self, workspace: &Workspace) -> Result<bool, String> {
         let mut cargo = workspace.cargo(&["build", "--release", "--quiet", "-p", "zabra-sim"]);
         cargo
             .current_dir(&self.root)
@@ -201,14 +205,7 @@ impl Copy {
         let status = cargo
             .status()
             .map_err(|error| format!("cargo build: {error}"))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(format!(
-                "the mutant {} does not build: mend its text",
-                mutant.name
-            ))
-        }
+        Ok(status.success())
     }
 
     /// Runs seeds until one fails or the budget is used up.
@@ -275,6 +272,16 @@ struct Find {
     /// How many seeds it took.
     seeds: Option<u64>,
     invariant: Option<String>,
+}
+
+impl Find {
+    fn unbuilt() -> Self {
+        Self {
+            cpu: Duration::ZERO,
+            seeds: None,
+            invariant: Some("DOES NOT BUILD: mend its text".to_owned()),
+        }
+    }
 }
 
 /// A line of the table.

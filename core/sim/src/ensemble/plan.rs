@@ -210,6 +210,9 @@ impl Script {
             base,
         };
         script.faults = script.draw_faults(&mut rng);
+        if rng.one_in(3) {
+            script.faults.extend(script.draw_falling_behind(&mut rng));
+        }
         script
     }
 
@@ -268,6 +271,34 @@ impl Script {
             });
         }
         faults
+    }
+
+    /// A server falls behind; then all stop, and those come back first that know less.
+    ///
+    /// What an election goes by matters only if the histories of those that vote differ, and
+    /// faults that know nothing of each other seldom bring that about.
+    fn draw_falling_behind(&self, rng: &mut Rng) -> Vec<Planned> {
+        let behind = rng.index(self.voters);
+        let ahead = (behind + 1 + rng.index(self.voters - 1)) % self.voters;
+        let begin = rng.below(self.base.duration_us * 2 / 3);
+        let lag_us = rng.between(50, 1500) * 1000;
+        let stop = begin + lag_us;
+        let everyone = (0..self.servers()).collect();
+        let stopped = if rng.one_in(2) {
+            Fault::Kill(everyone)
+        } else {
+            Fault::Power(everyone)
+        };
+        let planned = |at, fault, for_us| Planned {
+            when: When::At(at),
+            fault,
+            for_us,
+        };
+        vec![
+            planned(begin, Fault::Isolate(behind), lag_us),
+            planned(stop, Fault::Kill(vec![ahead]), rng.between(300, 3000) * 1000),
+            planned(stop, stopped, 20_000),
+        ]
     }
 
     fn draw_condition(&self, rng: &mut Rng) -> When {
