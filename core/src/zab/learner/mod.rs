@@ -218,16 +218,20 @@ impl Learner {
             }
             LinkInput::Closed => {
                 self.pipe = None;
-                match self.stage {
-                    Stage::Connecting => self.retry(lasting),
+                if matches!(self.stage, Stage::Connecting) {
+                    return self.retry(lasting);
+                }
+                let reason = if matches!(self.stage, Stage::Discovering) {
                     // Nobody says why, but a leader logs it.
-                    Stage::Discovering => Err(Left::Look(format!(
+                    format!(
                         "the leader, server {}, closed the connection before it told its epoch; \
                          if it refused this server, its log says why",
                         self.vote.leader
-                    ))),
-                    _ => Err(Left::Look("the connection to the leader is gone".into())),
-                }
+                    )
+                } else {
+                    "the connection to the leader is gone".into()
+                };
+                Err(Left::Look(reason))
             }
         }
     }
