@@ -4,6 +4,7 @@
 //! Start reading at [`STEPS`].
 
 mod bench;
+mod mutants;
 mod peers;
 mod report;
 mod rust;
@@ -110,6 +111,12 @@ const STEPS: &[Step] = &[
         quick: true,
     },
     Step {
+        name: "mutants",
+        about: "the simulator finds planted mistakes ([NAME…], --sample N, --masters N)",
+        run: mutants::step,
+        quick: false,
+    },
+    Step {
         name: "torture",
         about: "real servers that are killed, cut off and out of disk (--minutes, --servers, --seed)",
         run: torture::step,
@@ -141,6 +148,12 @@ fn dispatch(name: &str, flags: &[String]) -> core::result::Result<ExitCode, Stri
         let workspace = Workspace::find(&[])?;
         let mut report = Report::new(&workspace);
         report.run("torture", || torture::with(&workspace, flags));
+        return Ok(report.finish());
+    }
+    if name == "mutants" {
+        let workspace = Workspace::find(&[])?;
+        let mut report = Report::new(&workspace);
+        report.run("mutants", || mutants::with(&workspace, flags));
         return Ok(report.finish());
     }
     let workspace = Workspace::find(flags)?;

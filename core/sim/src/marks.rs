@@ -37,7 +37,6 @@ impl Marks {
 
 /// What a campaign of ensembles must have met.
 pub const REQUIRED_OF_ENSEMBLES: &[&str] = &[
-    "commit_between_newleader_and_uptodate",
     "converged",
     "diff_with_proposals_before_newleader",
     "disk_lost",

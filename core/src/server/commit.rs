@@ -208,6 +208,12 @@ impl Server {
         let Some(Pending::Write { xid, op, since, .. }) = self.core.pop(conn) else {
             return;
         };
+        if is_moved(applied) {
+            // Its client is served elsewhere: what it still has here is somebody's who was cut off.
+            // Source: `FinalRequestProcessor`, which closes and never replies so (ZOOKEEPER-710).
+            self.close(link);
+            return;
+        }
         let before = conn.out.len();
         let last = self.core.tree.last_zxid();
         match applied {
@@ -236,11 +242,6 @@ impl Server {
         if waiting {
             self.ready.insert(link);
         }
-        // Its client is served elsewhere: what it still has here is somebody's who was cut off.
-        // Source: `FinalRequestProcessor`.
-        if matches!(applied, Applied::Failed(ErrorCode::SESSION_MOVED)) {
-            self.close(link);
-        }
     }
 
     fn session_closed(&mut self, session: SessionId) {
@@ -250,6 +251,15 @@ impl Server {
         if let Some(&link) = self.by_session.get(&session) {
             self.close(link);
         }
+    }
+}
+
+/// Whether a write was refused because its session is another server's.
+fn is_moved(applied: &Applied<'_>) -> bool {
+    match applied {
+        Applied::Failed(code) => *code == ErrorCode::SESSION_MOVED,
+        Applied::Multi(results) => results.iter().any(|(_, result)| is_moved(result)),
+        Applied::Created { .. } | Applied::Done | Applied::Set { .. } => false,
     }
 }
 

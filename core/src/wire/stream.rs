@@ -2,7 +2,7 @@
 
 use core::mem;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 /// What arrived and was not taken yet.
 ///
@@ -50,6 +50,12 @@ impl Stream {
 
     /// The next bytes as an array, or `None` until they are there.
     pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        if let Some(array) = self.whole.first_chunk().copied() {
+            // A slice would be counted, and then no longer: two writes to what threads share.
+            self.wanted = 0;
+            self.whole.advance(N);
+            return Some(array);
+        }
         let bytes = self.take(N)?;
         bytes.first_chunk().copied()
     }

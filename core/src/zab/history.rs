@@ -199,6 +199,18 @@ impl History {
     }
 
     fn index_after(&self, zxid: Zxid) -> usize {
+        // Nearly all who ask want something close to the end, where no epoch begins.
+        let close = self
+            .entries
+            .back()
+            .and_then(|last| usize::try_from(last.0.0.checked_sub(zxid.0)?).ok())
+            .and_then(|behind| self.entries.len().checked_sub(behind));
+        if let Some(index) = close
+            && let Some(before) = index.checked_sub(1)
+            && self.entries.get(before).is_some_and(|it| it.0 == zxid)
+        {
+            return index;
+        }
         self.entries.partition_point(|entry| entry.0 <= zxid)
     }
 }
@@ -255,6 +267,30 @@ mod tests {
         assert_eq!(history.floor(zxid(0, 5)), Some(Zxid::ZERO));
         assert_eq!(history.floor(Zxid(-1)), None);
         assert!(history.contains(Zxid::ZERO) && !history.contains(zxid(2, 1)));
+    }
+
+    #[test]
+    fn what_comes_after_is_found_in_every_epoch() {
+        let kept = [(1, 3), (1, 4), (2, 1), (2, 2), (2, 3), (5, 1)];
+        let history = history(&[&[(1, 2)], &kept[..]].concat());
+        for (from, count) in [
+            ((1, 1), 7),
+            ((1, 2), 6),
+            ((1, 4), 4),
+            ((2, 0), 4),
+            ((2, 1), 3),
+            ((2, 3), 1),
+            ((2, 9), 1),
+            ((5, 0), 1),
+            ((5, 1), 0),
+            ((9, 1), 0),
+        ] {
+            assert_eq!(
+                history.after(zxid(from.0, from.1)).count(),
+                count,
+                "{from:?}"
+            );
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
     reason = "a test that panics has failed, which is what is wanted"
 )]
 
+mod hanging;
 mod history;
 mod load;
 mod members;

@@ -56,6 +56,7 @@ struct Member {
     home: PathBuf,
     client: SocketAddr,
     running: Option<Server>,
+    paused: bool,
     starts: u32,
 }
 
@@ -79,6 +80,7 @@ impl Ensemble {
                 client: free_address(),
                 home: directory.path().join(format!("member-{id}")),
                 running: None,
+                paused: false,
                 starts: 0,
             };
             lines += &member.line(id, role, reconfig);
@@ -106,20 +108,21 @@ impl Ensemble {
         member.running = Some(Server::spawn_with(kind, &config, member.client, log));
     }
 
-    /// Starts all members. The first will lead: it has the highest id of the participants, and is
-    /// there before the others.
+    /// Starts all members. The first will lead: the second has a lower id, and nobody else is there
+    /// to vote.
     pub(crate) fn start_all(&mut self, kinds: &[(Id, Kind)]) {
-        let (&(leader, kind), others) = kinds.split_first().unwrap();
-        self.start(leader, kind);
-        let end = Instant::now() + SETTLE_TIME_MAX;
-        while wire::word(self.address(leader), "srvr", WORD_TIME_MAX).is_err() {
-            assert!(Instant::now() < end, "no answer{}", self.log_ends());
-            thread::sleep(POLL);
+        let (first, others) = kinds.split_at(2);
+        for &(id, kind) in first {
+            self.start(id, kind);
         }
+        self.settle();
         for &(id, kind) in others {
             self.start(id, kind);
         }
         self.settle();
+        let &[(leader, _), ..] = first else {
+            panic!("an ensemble has two servers at least");
+        };
         assert_eq!(self.leader(), leader, "who leads");
     }
 
@@ -132,13 +135,28 @@ impl Ensemble {
         }
     }
 
+    /// Has a member hang: its connections stay, but nothing comes from it.
+    pub(crate) fn pause(&mut self, id: Id) {
+        eprintln!("member {id} hangs");
+        let member = self.members.get_mut(&id).unwrap();
+        member.running.as_ref().unwrap().pause();
+        member.paused = true;
+    }
+
+    pub(crate) fn resume(&mut self, id: Id) {
+        eprintln!("member {id} goes on");
+        let member = self.members.get_mut(&id).unwrap();
+        member.running.as_ref().unwrap().resume();
+        member.paused = false;
+    }
+
     /// Takes from a member that does not run all that it knew except who it is.
     pub(crate) fn wipe(&self, id: Id) {
         let data = self.member(id).home.join("data/version-2");
         fs::remove_dir_all(data).unwrap();
     }
 
-    /// Waits until one member leads and all others that run follow or observe.
+    /// Waits until one member leads and all others that run, and do not hang, follow or observe.
     pub(crate) fn settle(&mut self) {
         let end = Instant::now() + SETTLE_TIME_MAX;
         loop {
@@ -271,7 +289,7 @@ impl Ensemble {
     fn running(&self) -> impl Iterator<Item = (Id, &Member)> {
         let members = self.members.iter();
         members
-            .filter(|(_, member)| member.running.is_some())
+            .filter(|(_, member)| member.running.is_some() && !member.paused)
             .map(|(id, member)| (*id, member))
     }
 

@@ -9,6 +9,8 @@ use Role::{Observer, Participant};
 
 const SESSION_MS: i32 = 20_000;
 const TTL_MS: i64 = 3_600_000;
+/// The longest data that `jute.maxbuffer` lets a client send, almost.
+const LARGE_BYTES: usize = 1_000_000;
 const WRITES: u64 = 25;
 
 #[test]
@@ -166,6 +168,10 @@ fn write_every_kind(ensemble: &Ensemble, id: Id, root: &str) {
         .unwrap();
     client
         .set_data(&at("empty"), Some("größe".as_bytes()), 0)
+        .unwrap();
+    let large = vec![b'l'; LARGE_BYTES];
+    client
+        .create(&at("large"), Some(&large), &open, persistent)
         .unwrap();
     client
         .create(&at("container"), Some(b"c"), &open, flags::CONTAINER)

@@ -1,5 +1,6 @@
 //! Sessions live by their clients' signs, whatever server these come to, and end without them.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::thread;
 use std::time::Instant;
@@ -8,7 +9,7 @@ use crate::load::Load;
 use crate::members::{End, Ensemble, Id, Reconfig, Role};
 use crate::mixed::finish;
 use crate::support::process::Kind;
-use crate::support::wire::{Acl, Client, flags};
+use crate::support::wire::{Acl, Client, Error, Op, flags};
 
 use Role::{Observer, Participant};
 
@@ -76,8 +77,46 @@ fn signs_of_life(test: &str, kinds: &[(Id, Kind)]) {
     for client in alive {
         client.close().unwrap();
     }
+    left_connections_end(&ensemble);
     containers_and_ttl_znodes_end(&ensemble);
     everybody_is_killed(&mut ensemble, kinds);
+}
+
+/// The connection that a client has left is closed by its next write: no reply tells of it, or a
+/// client that has moved would be told by a server that was slow (ZOOKEEPER-710).
+fn left_connections_end(ensemble: &Ensemble) {
+    for (from, to) in [(1, 2), (2, 4), (4, 3), (3, 1)] {
+        let mut left = Client::open(ensemble.address(from), PATIENT_MS).unwrap();
+        let mut moved = reattach(ensemble.address(to), &left);
+        let path = format!("/moved-{from}");
+        let create =
+            |client: &mut Client| client.create(&path, None, &Acl::open(), flags::PERSISTENT);
+        let refused = create(&mut left);
+        assert!(matches!(refused, Err(Error::Io(_))), "{from}: {refused:?}");
+        create(&mut moved).unwrap();
+        let parts = [Op::SetData {
+            path: &path,
+            data: None,
+            version: -1,
+        }];
+        let mut again = reattach(ensemble.address(from), &moved);
+        let refused = moved.multi(&parts);
+        assert!(matches!(refused, Err(Error::Io(_))), "{to}: {refused:?}");
+        assert_eq!(again.multi(&parts).unwrap(), [0]);
+        again.close().unwrap();
+    }
+}
+
+/// As soon as that server has seen what the client has.
+fn reattach(address: SocketAddr, old: &Client) -> Client {
+    let end = Instant::now() + VANISH_TIME_MAX;
+    loop {
+        match Client::reattach(address, old) {
+            Ok(client) => return client,
+            Err(error) => assert!(Instant::now() < end, "{address}: {error:?}"),
+        }
+        thread::sleep(POLL);
+    }
 }
 
 /// The leader deletes them, and everybody follows.

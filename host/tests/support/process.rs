@@ -299,6 +299,22 @@ impl Server {
         i64::from_str_radix(zxid, 16).unwrap()
     }
 
+    /// Has it do nothing, with all its connections open, until [`resume`](Self::resume).
+    pub(crate) fn pause(&self) {
+        self.send("STOP");
+    }
+
+    pub(crate) fn resume(&self) {
+        self.send("CONT");
+    }
+
+    fn send(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        let mut kill = Command::new("kill");
+        let status = kill.args([&format!("-{signal}"), &pid]).status();
+        assert!(status.unwrap().success(), "kill -{signal}");
+    }
+
     /// Like a power cut for the process: nothing is said, nothing is flushed.
     pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();
@@ -312,15 +328,8 @@ impl Server {
 
     /// Sends a signal that ends it; returns its exit code, and how long that took.
     pub(crate) fn signal(mut self, name: &str) -> (Option<i32>, Duration) {
-        let pid = self.process.id().to_string();
         let begun = Instant::now();
-        assert!(
-            Command::new("kill")
-                .args([&format!("-{name}"), &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.send(name);
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return (status.code(), begun.elapsed());

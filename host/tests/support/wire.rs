@@ -145,6 +145,8 @@ struct Session {
     timeout_ms: i32,
     /// The last that its client has seen.
     zxid: i64,
+    /// The number of its client's last request.
+    xid: i32,
 }
 
 /// A session over one connection.
@@ -179,6 +181,7 @@ impl Client {
             password: vec![0; PASSWORD_BYTES],
             timeout_ms,
             zxid: 0,
+            xid: 0,
         };
         Self::connect(address, new, reply_time_max)
     }
@@ -204,6 +207,8 @@ impl Client {
             password: self.password.clone(),
             timeout_ms: self.timeout_ms,
             zxid: self.zxid,
+            // As clients do: servers know a request that was under way by its number.
+            xid: self.xid + 1,
         }
     }
 
@@ -224,7 +229,7 @@ impl Client {
             session_id: session.id,
             password: session.password,
             timeout_ms: session.timeout_ms,
-            xid: 0,
+            xid: session.xid,
             zxid: session.zxid,
             events: VecDeque::new(),
         };

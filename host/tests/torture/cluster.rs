@@ -20,6 +20,7 @@ const INIT_LIMIT: u64 = 20;
 
 /// Of a server's file system, which lives in memory.
 const DISK_BYTES: u64 = 192 << 20;
+const DISK_SPARED_BYTES: u64 = 1 << 20;
 const WORD_TIME_MAX: Duration = Duration::from_millis(700);
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
@@ -201,12 +202,13 @@ impl Cluster {
 
     /// Leaves no room on a server's disk.
     pub(crate) fn fill_disk(&mut self, id: Host) {
-        let data = self.of(id).data.clone();
-        let filler = data.join("filler");
+        let filler = self.of(id).data.join("filler");
+        let filler = filler.display();
+        // At once nearly all, then what is left beside what the server writes meanwhile.
         let command = format!(
-            "fallocate -l $(df --output=avail -B1 '{}' | tail -1) '{}'",
-            data.display(),
-            filler.display()
+            "free=$(df --output=avail -B1 $(dirname '{filler}') | tail -1)
+             fallocate -l $((free - {DISK_SPARED_BYTES})) '{filler}'
+             cat /dev/zero >>'{filler}' 2>/dev/null || true"
         );
         run("sh", &["-c", &command]);
     }

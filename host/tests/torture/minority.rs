@@ -15,6 +15,7 @@ const SERVERS: u32 = 3;
 const STRICT: Host = 1;
 const SESSION_TIMEOUT_MS: i32 = 15_000;
 const WAIT_MAX: Duration = Duration::from_secs(60);
+const SYNC_AHEAD: Duration = Duration::from_millis(300);
 const POLL: Duration = Duration::from_millis(100);
 /// Source: `KeeperException.Code.NOTREADONLY`.
 const NOT_READ_ONLY: i32 = -119;
@@ -110,7 +111,9 @@ fn a_leader_alone(cluster: &mut Cluster) {
     let began = Instant::now();
     isolate(cluster, &[leader]);
     assert_eq!(get(&mut reader), Some(b"meanwhile".to_vec()));
+    // Before anything is proposed that it would have to wait for.
     let syncing = thread::spawn(move || reader.call(Request::Sync));
+    thread::sleep(SYNC_AHEAD);
     let answer = set(&mut writer, b"by one");
     assert_eq!(answer, None, "one of three has agreed to it");
     let synced = syncing.join().expect("the reader fares well");

@@ -192,6 +192,9 @@ impl Drop for Network {
     fn drop(&mut self) {
         if self.namespaces {
             for server in self.servers() {
+                // At once: with its namespace it would be gone some time later.
+                let link = format!("v{server}");
+                let _ = Command::new("ip").args(["link", "delete", &link]).status();
                 let _ = Command::new("ip")
                     .args(["netns", "delete", &format!("s{server}")])
                     .status();

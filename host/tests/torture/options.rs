@@ -33,7 +33,7 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
-            time: Duration::from_secs(90),
+            time: Duration::from_secs(110),
             servers: SERVERS_MIN,
             seed: RandomState::new().hash_one(0_u8) >> 32,
             part: None,

@@ -617,7 +617,7 @@ impl History {
         }
     }
 
-    fn learner_sends(&mut self, bond: &mut Bond, kind: i32, zxid: i64) -> Result<(), Violation> {
+    fn learner_sends(&self, bond: &mut Bond, kind: i32, zxid: i64) -> Result<(), Violation> {
         let learner = bond.learner;
         let standing = self.server(learner);
         let is_voter = learner < self.voters;
@@ -819,7 +819,7 @@ impl History {
     }
 
     /// S10: whichever quorum is left, whom it would elect has all that is committed.
-    fn ensure_electable(&mut self) -> Result<(), Violation> {
+    fn ensure_electable(&self) -> Result<(), Violation> {
         let committed = self.committed();
         let rank = |(sid, standing): &(usize, &Standing)| (standing.current, standing.last, *sid);
         let voters = || {

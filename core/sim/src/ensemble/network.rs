@@ -531,10 +531,8 @@ impl World {
                 let port = self.links.get(&link).map(|state| state.port);
                 match port {
                     Some(Port::Client) => self.service.received(link, count, self.now),
-                    Some(Port::Quorum) if !self.script.faults.is_empty() => {
-                        if !self.peek_given(server, link, side, &bytes)? {
-                            return Ok(());
-                        }
+                    Some(Port::Quorum) if !self.peek_given(server, link, side, &bytes)? => {
+                        return Ok(());
                     }
                     _ => {}
                 }

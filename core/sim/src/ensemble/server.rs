@@ -662,10 +662,10 @@ impl World {
 
     fn purge(&mut self, server: usize) -> Result<(), Violation> {
         let keep = core::num::NonZeroU32::new(3).unwrap_or(core::num::NonZeroU32::MIN);
-        let Some(disk) = self.disk(server).cloned() else {
+        let Some(mut disk) = self.disk(server).cloned() else {
             return Ok(());
         };
-        let purged = zabra_core::store::purge::purge(&mut disk.clone(), &mut disk.clone(), keep);
+        let purged = zabra_core::store::purge::purge(&mut disk.clone(), &mut disk, keep);
         if purged.is_err() {
             let power = self.servers.get(server).is_some_and(|it| it.dies_of_power);
             return self.die(server, power);

@@ -304,15 +304,18 @@ impl Service {
             .syncs
             .front()
             .is_some_and(|(xid, _)| *xid == header.xid);
-        if is_synced && let Some((_, floor)) = line.syncs.pop_front() {
-            if header.err == 0 {
-                self.marks.hit("synced");
-                line.synced = line.synced.max(floor);
-                ensure(found >= self.resolved(floor), "C7 a sync", || {
-                    let server = letter(line.server);
-                    format!("{server} answers a sync of {floor:#x} at {found:#x}")
-                })?;
-            }
+        let synced = if is_synced {
+            line.syncs.pop_front()
+        } else {
+            None
+        };
+        if let Some((_, floor)) = synced.filter(|_| header.err == 0) {
+            self.marks.hit("synced");
+            line.synced = line.synced.max(floor);
+            ensure(found >= self.resolved(floor), "C7 a sync", || {
+                let server = letter(line.server);
+                format!("{server} answers a sync of {floor:#x} at {found:#x}")
+            })?;
         }
         self.shown_to_anybody = self.shown_to_anybody.max(header.zxid);
         if let Some(shown) = self.shown.get_mut(line.server) {
@@ -390,8 +393,9 @@ impl Service {
             .or_insert(response.timeout_ms);
         *granted = response.timeout_ms.min(*granted);
         line.connection.stage = Stage::Open(response.session);
-        let shown = self.shown.get(line.server).copied().unwrap_or(0);
-        line.connection.heard = self.resolved(shown);
+        // Others may have been shown more in this very turn, after this one was let in.
+        let floor = self.floors.get(line.server).copied().unwrap_or(0);
+        line.connection.heard = self.resolved(floor);
         for pending in &mut line.connection.pending {
             pending.caller.session = response.session;
         }
@@ -602,11 +606,11 @@ impl Service {
             || format!("{header:?} was asked for when {floor:#x} had been shown"),
         )?;
         let is_moved = line.is_moved;
-        let pending = line.connection.pending.iter_mut();
+        let mut pending = line.connection.pending.iter_mut();
         let is_next = |pending: &&mut Pending| {
             pending.op.is_write() && pending.prepared.is_none() && pending.xid == header.xid
         };
-        let Some(pending) = pending.filter(is_next).next() else {
+        let Some(pending) = pending.find(is_next) else {
             return Err(Violation::new(
                 "C1 a write is answered after its transaction",
                 format!("{header:?} was answered before"),

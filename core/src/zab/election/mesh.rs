@@ -148,7 +148,8 @@ impl Mesh {
         self.links.contains_key(&link)
     }
 
-    /// Whether attempts to reach it failed since it was wanted, without a sign of it since.
+    /// Whether attempts to reach it failed since it was wanted, without a sign of it since, and it
+    /// was there before.
     pub(super) fn is_absent(&self, server: ServerId) -> bool {
         self.peers.get(&server).is_none_or(|peer| peer.absent)
     }
@@ -294,6 +295,7 @@ impl Mesh {
         let peer = self.peers.entry(server).or_default();
         let reach = core::mem::replace(&mut peer.reach, Reach::Connected(id));
         peer.absent = false;
+        peer.met = true;
         peer.again = false;
         peer.heard_at = out.now;
         peer.patience_ms = peer.patience_ms.max(self.silence_ms);
@@ -486,7 +488,8 @@ impl Mesh {
             self.dial(server, out);
             return;
         }
-        peer.absent = true;
+        // Of servers that begin together, one that does not listen yet is not one that is gone.
+        peer.absent = peer.met;
         // Next time where the membership says: what it said itself leads nowhere.
         peer.said.clear();
         self.drop_outsider(server);

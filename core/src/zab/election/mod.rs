@@ -279,9 +279,9 @@ impl Election {
         }
     }
 
-    /// A voter that made this server the leader and looks again, each once, until the role is
-    /// established: it will not promise this server an epoch, and if there is no quorum without it,
-    /// there is no point in waiting for one.
+    /// A voter that made this server the leader and looks again, or one that looks with a better
+    /// vote: until the role is established it will not promise this server an epoch, and if there
+    /// is no quorum without it, there is no point in waiting for one.
     ///
     /// Source: spec 2.9, ZOOKEEPER-3109.
     pub fn voter_returned(&mut self) -> Option<ServerId> {
@@ -390,14 +390,19 @@ impl Election {
     }
 
     /// A vote of the round that was decided, as it was when it was decided, may come late, and says
-    /// nothing.
+    /// nothing. One that did not vote is no less lost than an elector if it looks with a better
+    /// vote: it came when this server had decided without it, and the electors may go to it.
     fn note_returned(&mut self, from: ServerId, vote: &Vote) {
         let Some(decided) = &self.vote else {
             return;
         };
         let changed = vote.round > decided.round
             || (vote.round == decided.round && vote.leader != decided.leader);
-        if changed && self.electors.remove(&from) {
+        if !changed {
+            return;
+        }
+        let better = self.voters.beats(vote, decided);
+        if self.electors.remove(&from) || better {
             self.returned.insert(from);
         }
     }

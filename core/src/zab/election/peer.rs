@@ -86,6 +86,8 @@ pub(super) struct Peer {
     pub(super) again: bool,
     /// Whether it could not be connected to since it was last wanted, connected or heard of.
     pub(super) absent: bool,
+    /// Whether it was connected once.
+    pub(super) met: bool,
     /// When it may be connected to again, and the pause after that.
     pub(super) retry_at: Instant,
     pub(super) retry_ms: u64,

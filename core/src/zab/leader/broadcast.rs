@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::handler::{Stage, commit, inform, proposal};
+use super::handler::{Handler, Stage, commit, inform, proposal};
 use super::{Leader, Phase, Proposal};
 use crate::ids::{Epoch, LinkId, ServerId, Zxid};
 use crate::lane::StoreOp;
@@ -203,10 +203,12 @@ impl Leader {
 
     /// Tells everyone in the broadcast that a transaction is committed.
     fn tell_committed(&mut self, zxid: Zxid, designated: Option<ServerId>, lasting: &mut Lasting) {
-        let txn = lasting.history.get(zxid);
+        let observed = |handler: &Handler| handler.observer && handler.stage == Stage::Live;
         let (to_follower, to_observer) = match designated {
-            None => (commit(zxid), inform(zxid, &txn)),
-            Some(designated) => activations(zxid, designated, txn),
+            // Most ensembles have none, and theirs is a copy of the transaction.
+            None if !self.learners.values().any(observed) => (commit(zxid), Bytes::new()),
+            None => (commit(zxid), inform(zxid, &lasting.history.get(zxid))),
+            Some(designated) => activations(zxid, designated, lasting.history.get(zxid)),
         };
         for handler in self.learners.values_mut() {
             if handler.stage != Stage::Live {
@@ -431,7 +433,7 @@ impl Leader {
             .learners
             .iter()
             .filter(|(_, handler)| handler.stage >= Stage::Known);
-        let status = |(&link, handler): (&LinkId, &super::Handler)| LearnerStatus {
+        let status = |(&link, handler): (&LinkId, &Handler)| LearnerStatus {
             learner: handler.id,
             link,
             peer: handler.peer,

@@ -19,9 +19,9 @@ use crate::zab::lasting::{Lasting, Left};
 
 impl Learner {
     /// A packet of the broadcast. Source: spec 3.1 and what follows.
-    pub(super) fn live(&mut self, packet: Packet, lasting: &mut Lasting) -> Result<(), Left> {
+    pub(super) fn live(&mut self, mut packet: Packet, lasting: &mut Lasting) -> Result<(), Left> {
         let zxid = packet.zxid;
-        let data = packet.data.clone().unwrap_or_default();
+        let data = packet.data.take().unwrap_or_default();
         match packet.kind {
             PacketType::PING => {
                 self.pings.push_back(zxid);

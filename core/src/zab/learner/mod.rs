@@ -218,20 +218,25 @@ impl Learner {
             }
             LinkInput::Closed => {
                 self.pipe = None;
-                if matches!(self.stage, Stage::Connecting) {
-                    return self.retry(lasting);
-                }
-                let reason = if matches!(self.stage, Stage::Discovering) {
+                match self.stage {
+                    Stage::Connecting => self.retry(lasting),
                     // Nobody says why, but a leader logs it.
-                    format!(
+                    Stage::Discovering => Err(Left::Look(format!(
                         "the leader, server {}, closed the connection before it told its epoch; \
                          if it refused this server, its log says why",
                         self.vote.leader
-                    )
-                } else {
-                    "the connection to the leader is gone".into()
-                };
-                Err(Left::Look(reason))
+                    ))),
+                    Stage::Adopted { .. }
+                    | Stage::Adopting { .. }
+                    | Stage::Choosing
+                    | Stage::Collecting
+                    | Stage::Cutting { .. }
+                    | Stage::Live
+                    | Stage::Loading
+                    | Stage::Promising { .. } => {
+                        Err(Left::Look("the connection to the leader is gone".into()))
+                    }
+                }
             }
         }
     }

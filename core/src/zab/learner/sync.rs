@@ -200,7 +200,9 @@ impl Learner {
         }
         let noted = self.noted;
         let next = if matches!(self.stage, Stage::Collecting) {
-            self.pending.iter().find(|entry| entry.0 > noted)
+            // They ascend, and there may be as many as a busy leader commits while it sends a state.
+            let index = self.pending.partition_point(|entry| entry.0 <= noted);
+            self.pending.get(index)
         } else {
             lasting.history.after(noted).next()
         };

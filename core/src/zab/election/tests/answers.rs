@@ -47,6 +47,7 @@ fn the_vote_is_told_again_at_growing_pauses() {
 #[test]
 fn both_servers_that_wait_for_nobody_decide_at_once() {
     let mut bench = Bench::new(2);
+    bench.meet(3);
     bench.look(voter(5, 1));
     let dials = bench.dials();
     bench.open(dials[0].0, 1);
@@ -62,8 +63,27 @@ fn both_servers_that_wait_for_nobody_decide_at_once() {
 }
 
 #[test]
+fn a_server_that_was_never_met_is_waited_for() {
+    let mut bench = Bench::new(2);
+    bench.look(voter(5, 1));
+    let dials = bench.dials();
+    bench.open(dials[0].0, 1);
+    bench.hear(dials[0].0, State::LOOKING, vote(2, 5, 1, 1));
+    // It refuses: perhaps it starts a moment after this one.
+    bench.link(dials[1].0, LinkInput::Closed);
+    assert_eq!(bench.election.decision(), None);
+    let three = bench.accept(3);
+    bench.hear(three, State::LOOKING, vote(3, 5, 1, 1));
+    assert_eq!(bench.election.decision(), None);
+    bench.hear(dials[0].0, State::LOOKING, vote(3, 5, 1, 1));
+    bench.wait(200);
+    assert_eq!(bench.election.decision(), Some(vote(3, 5, 1, 1)));
+}
+
+#[test]
 fn a_decided_server_answers_those_who_look_with_what_was_decided() {
     let mut bench = Bench::new(2);
+    bench.meet(3);
     bench.look(voter(5, 1));
     let dials = bench.dials();
     bench.open(dials[0].0, 1);
@@ -126,6 +146,7 @@ fn the_same_is_not_answered_with_the_same_at_once() {
 #[test]
 fn a_leader_hears_of_electors_that_look_again() {
     let mut bench = Bench::new(2);
+    bench.meet(3);
     bench.look(voter(5, 1));
     let dials = bench.dials();
     let one = dials[0].0;
@@ -134,15 +155,35 @@ fn a_leader_hears_of_electors_that_look_again() {
     bench.hear(one, State::LOOKING, vote(1, 5, 1, 1));
     bench.hear(one, State::LOOKING, vote(2, 5, 1, 1));
     assert!(bench.election.decision().is_some());
-    // The same again says nothing, nor does somebody who did not vote.
+    // The same again says nothing, nor does somebody who did not vote and may yet come.
     bench.hear(one, State::LOOKING, vote(2, 5, 1, 1));
     let three = bench.accept(3);
-    bench.hear(three, State::LOOKING, vote(3, 5, 2, 1));
+    bench.hear(three, State::LOOKING, vote(3, 4, 2, 1));
     assert_eq!(bench.election.voter_returned(), None);
     bench.hear(one, State::LOOKING, vote(3, 5, 1, 1));
     assert_eq!(bench.election.voter_returned(), Some(ServerId(1)));
     bench.hear(one, State::LOOKING, vote(1, 5, 2, 1));
     assert_eq!(bench.election.voter_returned(), None);
+}
+
+/// Three servers start at once; the second finds the third not listening yet and decides without
+/// it, the first has not decided and goes over to the third when it comes.
+#[test]
+fn a_leader_hears_of_one_that_came_late_with_a_better_vote() {
+    let mut bench = Bench::new(2);
+    bench.look(voter(5, 1));
+    let dials = bench.dials();
+    let one = dials[0].0;
+    bench.open(one, 1);
+    bench.link(dials[1].0, LinkInput::Closed);
+    bench.hear(one, State::LOOKING, vote(1, 5, 1, 1));
+    bench.hear(one, State::LOOKING, vote(2, 5, 1, 1));
+    assert!(bench.election.decision().is_some());
+    let three = bench.accept(3);
+    bench.hear(three, State::LOOKING, vote(3, 5, 1, 1));
+    bench.hear(one, State::LOOKING, vote(3, 5, 1, 1));
+    let returned = core::iter::from_fn(|| bench.election.voter_returned());
+    assert_eq!(returned.collect::<Vec<_>>(), [ServerId(1), ServerId(3)]);
 }
 
 #[test]

@@ -78,6 +78,13 @@ impl Bench {
         link
     }
 
+    /// A server was connected once.
+    pub(super) fn meet(&mut self, server: i64) {
+        let link = self.accept(server);
+        self.link(link, LinkInput::Closed);
+        self.outputs();
+    }
+
     pub(super) fn hear(&mut self, link: LinkId, state: State, vote: Vote) {
         self.receive(link, &frame(state, vote));
     }
