@@ -87,11 +87,16 @@ impl Lone {
 
     /// An election has decided.
     pub(super) fn vote(&mut self, leader: i64) {
+        self.vote_for(leader, 9, zxid(9, 9));
+    }
+
+    /// The leader had this epoch and this last transaction when it was elected.
+    pub(super) fn vote_for(&mut self, leader: i64, epoch: i64, zxid: Zxid) {
         let vote = Vote {
             leader: ServerId(leader),
-            zxid: zxid(9, 9),
+            zxid,
             round: 1,
-            epoch: 9,
+            epoch,
         };
         self.step(|zab| {
             let outcome = zab.follow(vote);

@@ -250,7 +250,7 @@ fn state_is_demanded_of_a_leader_of_long_standing_too() {
     lone.discover(2);
     lone.hear(P::TRUNC, zxid(0, 7));
     // The vote is still of the time before (2, 1).
-    lone.vote(2);
+    lone.vote_for(2, 2, zxid(1, 1));
     let leader = lone.leader();
     lone.discover(2);
     assert_eq!(
