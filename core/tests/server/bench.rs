@@ -119,7 +119,11 @@ impl Bench {
                     match op {
                         StoreOp::Append { txn, .. } => self.txns.push(txn),
                         StoreOp::Roll => self.rolls.push(self.txns.len()),
-                        op => unreachable!("{op:?} is for ensembles"),
+                        StoreOp::Epochs { .. }
+                        | StoreOp::Reset { .. }
+                        | StoreOp::Truncate { .. } => {
+                            unreachable!("for ensembles")
+                        }
                     }
                 }
                 Output::Link(link, LinkOutput::Send(bytes)) => {
