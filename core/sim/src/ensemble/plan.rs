@@ -296,7 +296,11 @@ impl Script {
         };
         vec![
             planned(begin, Fault::Isolate(behind), lag_us),
-            planned(stop, Fault::Kill(vec![ahead]), rng.between(300, 3000) * 1000),
+            planned(
+                stop,
+                Fault::Kill(vec![ahead]),
+                rng.between(300, 3000) * 1000,
+            ),
             planned(stop, stopped, 20_000),
         ]
     }
