@@ -3,6 +3,7 @@
 //! session beside them fares as if they were not there.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a test that panics has failed, which is what is wanted"
 )]
 

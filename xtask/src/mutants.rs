@@ -6,12 +6,13 @@
 
 mod planted;
 
+use core::time::Duration;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::report::Outcome;
 use crate::workspace::{Workspace, ask};
@@ -22,6 +23,8 @@ use planted::Mutant;
 const SAMPLE: usize = 3;
 /// Where the seeds of a mutant begin: far from those that everybody runs all day.
 const MASTERS: [u64; 5] = [1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000];
+/// For how long the core is run without a mutant first.
+const CONTROL_SECONDS: u64 = 15;
 /// How often a running simulator is looked at.
 const POLL: Duration = Duration::from_millis(200);
 /// On a machine with much else to do, so many times its budget a mutant may take by the wall.
@@ -44,6 +47,8 @@ struct Options {
     names: Vec<String>,
     sample: Option<usize>,
     masters: usize,
+    /// No budget is greater.
+    seconds: u64,
 }
 
 impl Options {
@@ -52,6 +57,7 @@ impl Options {
             names: Vec::new(),
             sample: None,
             masters: 1,
+            seconds: u64::MAX,
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
@@ -62,9 +68,11 @@ impl Options {
             match word.as_str() {
                 "--sample" => options.sample = Some(number()?),
                 "--masters" => options.masters = number()?.clamp(1, MASTERS.len()),
+                "--seconds" => options.seconds = number()? as u64,
                 name if name.starts_with('-') => {
                     return Err(format!(
-                        "expected names of mutants, --sample N or --masters N, found {name:?}"
+                        "expected names of mutants, --sample N, --masters N or --seconds N, \
+                         found {name:?}"
                     ));
                 }
                 name => options.names.push(name.trim_end_matches(".txt").to_owned()),
@@ -81,8 +89,12 @@ impl Options {
         {
             return Err(format!("no mutant is called {unknown:?}"));
         }
-        if !self.names.is_empty() {
-            mutants.retain(|mutant| self.names.contains(&mutant.name));
+        mutants.retain(|mutant| match self.names.is_empty() {
+            true => !mutant.is_open,
+            false => self.names.contains(&mutant.name),
+        });
+        for mutant in &mut mutants {
+            mutant.budget = mutant.budget.min(self.seconds);
         }
         if let Some(count) = self.sample {
             mutants.sort_by_key(|mutant| fnv(&[commit.as_bytes(), mutant.name.as_bytes()]));
@@ -105,6 +117,7 @@ pub(crate) fn with(workspace: &Workspace, words: &[String]) -> crate::Result {
         .current_dir(&workspace.root));
     let chosen = options.choose(mutants, &commit.unwrap_or_default())?;
     let copy = Copy::make(workspace)?;
+    copy.see_nothing(workspace)?;
     let mut rows = Vec::new();
     for mutant in &chosen {
         let row = copy.try_one(workspace, mutant, options.masters)?;
@@ -134,14 +147,22 @@ pub(crate) fn with(workspace: &Workspace, words: &[String]) -> crate::Result {
 struct Copy {
     root: PathBuf,
     target: PathBuf,
+    /// Two at a time would plant in each other's sources; held until the end.
+    _lock: fs::File,
 }
 
 impl Copy {
     fn make(workspace: &Workspace) -> Result<Self, String> {
         let base = workspace.target.join("mutants");
+        fs::create_dir_all(&base).map_err(|e| format!("{}: {e}", base.display()))?;
+        let path = base.join("lock");
+        let lock = fs::File::create(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        lock.lock()
+            .map_err(|e| format!("{}: {e}", path.display()))?;
         let copy = Self {
             root: base.join("source"),
             target: base.join("target"),
+            _lock: lock,
         };
         copy.refresh(&workspace.root)?;
         let manifest = read(&workspace.root.join("Cargo.toml"))?;
@@ -172,7 +193,25 @@ impl Copy {
         Ok(())
     }
 
-    /// Plants a mutant, builds, runs, and takes it out again.
+    /// Runs the seeds over the core as it is: where they find something anyway, that a mutant is
+    /// found says nothing.
+    fn see_nothing(&self, workspace: &Workspace) -> Result<(), String> {
+        let nobody = Mutant::nobody(CONTROL_SECONDS);
+        self.refresh(&workspace.root)?;
+        if !self.build(workspace)? {
+            return Err("the core does not build without a mutant".to_owned());
+        }
+        let find = self.run(&nobody, MASTERS[0])?;
+        match (find.seeds, find.invariant) {
+            (Some(seeds), Some(invariant)) => Err(format!(
+                "without any mutant, seed {} violates {invariant}",
+                MASTERS[0] + seeds - 1
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Plants a mutant, builds and runs. The next takes it out again.
     fn try_one(
         &self,
         workspace: &Workspace,
@@ -326,7 +365,9 @@ impl core::fmt::Display for Row {
         let Some(find) = self.median() else {
             return Ok(());
         };
-        let seeds = find.seeds.map_or("-".to_owned(), |seeds| seeds.to_string());
+        let seeds = find
+            .seeds
+            .map_or_else(|| "-".to_owned(), |seeds| seeds.to_string());
         let by = find.invariant.as_deref().unwrap_or("NOT FOUND");
         let surprise = match &find.invariant {
             Some(found) if !self.expects(found) => "  (UNEXPECTED)",

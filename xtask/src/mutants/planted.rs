@@ -22,6 +22,8 @@ use std::path::Path;
 
 /// Where the texts are.
 const DIRECTORY: &str = "core/sim/mutants";
+/// Where those are that the simulator does not find yet: tried only if they are named.
+const OPEN: &str = "core/sim/mutants/open";
 
 /// A mistake to be planted.
 #[derive(Default)]
@@ -30,12 +32,14 @@ pub(super) struct Mutant {
     pub(super) expect: Vec<String>,
     pub(super) budget: u64,
     pub(super) servers: String,
-    changes: Vec<Change>,
+    /// Not found yet.
+    pub(super) is_open: bool,
+    pub(super) changes: Vec<Change>,
 }
 
 /// A text and what is to stand in its place.
 #[derive(Default)]
-struct Change {
+pub(super) struct Change {
     file: String,
     old: String,
     new: String,
@@ -43,10 +47,20 @@ struct Change {
 
 /// Every mutant there is, by name.
 pub(super) fn all(root: &Path) -> Result<Vec<Mutant>, String> {
-    let directory = root.join(DIRECTORY);
+    let mut mutants = read(&root.join(DIRECTORY))?;
+    let mut open = read(&root.join(OPEN))?;
+    for mutant in &mut open {
+        mutant.is_open = true;
+    }
+    mutants.append(&mut open);
+    mutants.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(mutants)
+}
+
+fn read(directory: &Path) -> Result<Vec<Mutant>, String> {
     let failed = |error| format!("{}: {error}", directory.display());
     let mut mutants = Vec::new();
-    for entry in fs::read_dir(&directory).map_err(failed)? {
+    for entry in fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         if path.extension().is_none_or(|extension| extension != "txt") {
             continue;
@@ -57,11 +71,18 @@ pub(super) fn all(root: &Path) -> Result<Vec<Mutant>, String> {
             Mutant::parse(&name, &text).map_err(|error| format!("{}: {error}", path.display()))?;
         mutants.push(mutant);
     }
-    mutants.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(mutants)
 }
 
 impl Mutant {
+    /// The core as it is, run for so long.
+    pub(super) fn nobody(budget: u64) -> Self {
+        Self {
+            budget,
+            ..Self::default()
+        }
+    }
+
     fn parse(name: &str, text: &str) -> Result<Self, String> {
         let mut mutant = Self {
             name: name.to_owned(),
@@ -123,7 +144,7 @@ impl Mutant {
             if count != 1 {
                 let old = change.old.lines().next().unwrap_or_default().trim();
                 return Err(format!(
-                    "{DIRECTORY}/{}.txt: expected its text once in {file}, found it {count} times: \
+                    "mutant {}: expected its text once in {file}, found it {count} times: \
                      the code has changed, plant the mutant anew ({old} …)",
                     self.name
                 ));

@@ -439,7 +439,11 @@ impl Learner {
             i64::from(lasting.epochs.current().0),
             lasting.history.last(),
         );
-        let behind = own <= (self.vote.epoch, self.vote.zxid);
+        // Whoever may be ahead must say so, lest the leader be one that misses something. The vote
+        // tells how far the leader was when it was elected; of an epoch that this server has
+        // followed already the leader has everything that this server has.
+        let behind = own <= (self.vote.epoch, self.vote.zxid)
+            || lasting.epochs.current() == self.epoch;
         self.told = if !lasting.trusted {
             UNTRUSTED
         } else if lasting.snapshot_demanded && behind {

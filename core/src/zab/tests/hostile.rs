@@ -13,9 +13,11 @@ const NONE: [&str; 0] = [];
 
 /// What was refused since the last call, and why.
 fn refusals(lone: &mut Lone) -> Vec<String> {
-    let reason = |output: Output| match output {
-        Output::Event(Event::PeerRefused { reason, .. }) => Some(reason),
-        _ => None,
+    let reason = |output: Output| {
+        let Output::Event(Event::PeerRefused { reason, .. }) = output else {
+            return None;
+        };
+        Some(reason)
     };
     lone.said.drain(..).filter_map(reason).collect()
 }

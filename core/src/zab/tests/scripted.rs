@@ -239,6 +239,27 @@ fn cut_that_is_not_in_the_history_leads_to_the_whole_state() {
 }
 
 #[test]
+fn state_is_demanded_of_a_leader_of_long_standing_too() {
+    let mut lone = Lone::new(1, 3, &[zxid(1, 1)]);
+    lone.follow();
+    lone.hear(P::PROPOSAL, zxid(2, 1));
+    lone.stored_all();
+    let old = lone.leader();
+    lone.step(|zab| zab.link(old, LinkInput::Closed));
+    lone.vote(2);
+    lone.discover(2);
+    lone.hear(P::TRUNC, zxid(0, 7));
+    // The vote is still of the time before (2, 1).
+    lone.vote(2);
+    let leader = lone.leader();
+    lone.discover(2);
+    assert_eq!(
+        lone.sent_on(leader),
+        ["FOLLOWERINFO 0x200000000", "ACKEPOCH 0x1"]
+    );
+}
+
+#[test]
 fn commit_of_what_is_not_next_is_never_passed_over() {
     let mut lone = Lone::new(1, 3, &[zxid(1, 1)]);
     lone.follow();
