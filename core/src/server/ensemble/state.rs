@@ -11,8 +11,8 @@ use super::{Core, Ensemble, Output, Server, SnapshotOp};
 use crate::ids::{LinkId, Zxid};
 use crate::tree::{LoadError, Piece, StreamLoader};
 
-/// Bytes of the state that one step makes for a learner. Whoever asks meanwhile waits for the step:
-/// a tenth of a millisecond. Four times as much made the state arrive no sooner.
+/// Bytes of the state that one step makes for a learner. Whoever asks meanwhile waits for the
+/// step. Four times as much made the state arrive no sooner.
 const SLICE_BYTES: usize = 32 * 1024;
 
 /// Snapshots of the state between servers.
