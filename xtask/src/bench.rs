@@ -60,9 +60,11 @@ pub(crate) fn run(root: &Path, target: &Path, flags: &[String]) -> Result<ExitCo
         zabra,
         options,
     };
+    // Before the run, which takes long enough for others to go on.
+    let commit = limits::commit(root);
     let load_before = limits::load_average();
     let (table, limits) = bench.run()?;
-    let text = bench.report(root, flags, &load_before, &table, &limits)?;
+    let text = bench.report(flags, &commit, &load_before, &table, &limits)?;
     eprintln!("\n{text}");
     if bench.options.write {
         let place = if bench.options.ensemble {
@@ -409,8 +411,8 @@ impl Bench {
 
     fn report(
         &self,
-        root: &Path,
         flags: &[String],
+        commit: &str,
         load_before: &str,
         table: &Table,
         limits: &Limits,
@@ -422,7 +424,6 @@ impl Bench {
         } else {
             "Zabra"
         };
-        let commit = limits::commit(root);
         let mut text = format!(
             "`{}`, {}, commit {commit}.\n",
             command.join(" "),
