@@ -62,6 +62,10 @@ pub struct Birth<'a> {
     pub server: usize,
     /// Its disk.
     pub disk: &'a SimDisk,
+    /// The membership in force, as its files say.
+    pub membership: &'a Membership,
+    /// The one that was proposed later.
+    pub membership_seen: Option<&'a Membership>,
     /// Whether the disk was lost.
     pub is_wiped: bool,
     /// Random bits.
@@ -112,7 +116,7 @@ fn service(birth: Birth<'_>) -> Result<Born, String> {
         ..config
     };
     let loader = restore(&config, birth.entropy);
-    let options = options(script, birth.server);
+    let options = options(&birth);
     let mut recent = Recent::new(loader, script.history_txns, options.history_bytes_max);
     let found = recovery::recover(&mut logs, &mut snapshots, &mut recent).map_err(shown)?;
     let (loader, base, recent) = recent.finish();
@@ -143,6 +147,7 @@ fn service(birth: Birth<'_>) -> Result<Born, String> {
     };
     let choices = EnsembleConfig {
         leader_serves: true,
+        reconfig: script.reconfigures(),
         ..EnsembleConfig::default()
     };
     let server = Server::in_ensemble(
@@ -181,7 +186,7 @@ fn drill(birth: Birth<'_>) -> Result<Born, String> {
     let (mut logs, mut snapshots) = (disk.clone(), disk.clone());
     let mut writer = SnapshotStore::new(disk.clone());
     writer.remove_unfinished().map_err(shown)?;
-    let options = options(script, birth.server);
+    let options = options(&birth);
     let loader = DrillLoader::default();
     let mut recent = Recent::new(loader, script.history_txns, options.history_bytes_max);
     let recovered = recovery::recover(&mut logs, &mut snapshots, &mut recent).map_err(shown)?;
@@ -219,31 +224,46 @@ fn drill(birth: Birth<'_>) -> Result<Born, String> {
     born(birth, Box::new(core), recovered.last, epochs, is_trusted)
 }
 
-/// A server's place in the ensemble of a script.
-fn options(script: &Script, server: usize) -> zab::Options {
-    let id = |server: usize| ServerId(i64::try_from(server + 1).unwrap_or(i64::MAX));
+/// The membership that a server is given at first: a spare one knows the first membership, and
+/// itself.
+#[must_use]
+pub fn membership(script: &Script, server: usize) -> Membership {
     let endpoints = |server: usize, port: Port| {
         vec![Endpoint {
             host: host_name(server),
             port: port_number(port),
         }]
     };
+    let first = script.voters + script.observers;
     let member = |server: usize| Member {
         quorum: endpoints(server, Port::Quorum),
         election: endpoints(server, Port::Election),
         client: None,
-        voter: server < script.voters,
+        voter: server < script.voters || server >= first,
     };
-    let servers = (0..script.servers()).map(|server| (id(server), member(server)));
+    let own = (server >= first).then_some(server);
+    let servers = (0..first).chain(own);
+    Membership {
+        servers: servers.map(|server| (id(server), member(server))).collect(),
+        ..Membership::default()
+    }
+}
+
+fn id(server: usize) -> ServerId {
+    ServerId(i64::try_from(server + 1).unwrap_or(i64::MAX))
+}
+
+/// A server's place in the ensemble of a script.
+fn options(birth: &Birth<'_>) -> zab::Options {
+    let script = birth.script;
+    let me = id(birth.server);
+    let own = birth.membership.member(me);
     zab::Options {
-        me: id(server),
-        observer: server >= script.voters,
-        committed: Membership {
-            servers: servers.collect(),
-            ..Membership::default()
-        },
-        last_seen: None,
-        reconfig_enabled: false,
+        me,
+        observer: own.is_some_and(|own| !own.voter),
+        committed: birth.membership.clone(),
+        last_seen: birth.membership_seen.cloned(),
+        reconfig_enabled: script.reconfigures(),
         tick_ms: script.base.tick_ms,
         init_limit: script.init_limit,
         sync_limit: script.sync_limit,

@@ -15,8 +15,10 @@ use zabra_core::server::{Input, Output, SnapshotOp};
 use zabra_core::store::Restore;
 use zabra_core::zab::{self, Options, Role, Zab};
 
+use crate::ensemble::members::RECONFIG;
 use crate::node::hash;
 use crate::rng::{Rng, Stream};
+use crate::wire::Writer;
 
 /// What a server has done that the world cannot see from outside.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ pub struct Spy {
     pub loaded: Option<(i64, u64)>,
     /// Syncs that are done.
     pub synced: u64,
+    /// Who joins, who leaves and the version it must be, if the membership is to change.
+    pub reconfig: Option<(String, String, i64)>,
 }
 
 /// The state: a hash over the transactions, in order.
@@ -242,6 +246,7 @@ impl Drill {
             zab::Output::Link(link, output) => outputs.push(Output::Link(link, output)),
             zab::Output::Listen(port, to) => outputs.push(Output::Listen(port, to)),
             zab::Output::Store(seq, op) => outputs.push(Output::Store(seq, op)),
+            zab::Output::Membership(op) => outputs.push(Output::Membership(op)),
             zab::Output::Restart(reason) => outputs.push(Output::Restart(reason)),
             zab::Output::Role(role) => {
                 self.role = role;
@@ -272,7 +277,6 @@ impl Drill {
             zab::Output::Activated(_)
             | zab::Output::Event(_)
             | zab::Output::LearnerGone(_)
-            | zab::Output::Membership(_)
             | zab::Output::Revalidated(_)
             | zab::Output::SyncAnswered(_)
             | zab::Output::Touches(_) => {}
@@ -349,6 +353,35 @@ impl Drill {
         }
     }
 
+    /// Proposes the membership that the world asks for, as a server would.
+    fn reconfigure(&mut self) {
+        let Some((joining, leaving, version)) = self.spy.borrow_mut().reconfig.take() else {
+            return;
+        };
+        let (committed, seen) = self.zab.membership();
+        let is_pending = seen.is_some_and(|seen| seen.version > committed.version);
+        let is_refused = is_pending || (version != -1 && version != committed.version);
+        let next = committed.reconfigured(Some(&joining), Some(&leaving), None, false);
+        let (Ok(mut next), Some(zxid)) = (next, self.zab.next_zxid()) else {
+            return;
+        };
+        if !self.is_serving || is_refused || !self.zab.can_reconfigure_to(&next) {
+            return;
+        }
+        next.version = zxid.0;
+        let text = next.to_text();
+        let mut txn = Writer::default();
+        txn.long(0);
+        txn.int(0);
+        txn.long(zxid.0);
+        txn.long(0);
+        txn.int(RECONFIG);
+        txn.string("/zookeeper/config");
+        txn.buffer(Some(text.as_bytes()));
+        txn.int(-1);
+        self.zab.propose(zxid, Bytes::from(txn.bytes), Some(next));
+    }
+
     fn propose(&mut self, now: Instant) {
         if now < self.propose_at || !self.is_serving || *self.is_quiet.borrow() {
             return;
@@ -385,6 +418,7 @@ impl Machine for Drill {
         self.zab.tick();
         self.settle(outputs);
         self.give_states();
+        self.reconfigure();
         self.propose(now.instant);
         self.settle(outputs);
         let wake = self.zab.next_wake();

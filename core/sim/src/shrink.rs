@@ -113,6 +113,7 @@ fn smaller_scripts(script: &Script) -> Vec<Script> {
         offer(&|script| drop(script.faults.remove(index)));
     }
     offer(&|script| script.observers = 0);
+    offer(&|script| script.spares = 0);
     offer(&|script| script.observers = script.observers.saturating_sub(1));
     offer(&|script| script.voters = 3);
     offer(&|script| script.drift_ppm = 0);

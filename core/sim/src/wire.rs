@@ -202,6 +202,15 @@ pub enum Op {
     },
     /// `setWatches` or, with `persistent`, `setWatches2`.
     SetWatches(Box<Rearm>),
+    /// `reconfig`, server by server.
+    Reconfig {
+        /// Who joins or changes.
+        joining: String,
+        /// Who leaves.
+        leaving: String,
+        /// The version that the membership must have, -1 for any.
+        version: i64,
+    },
     /// `sync`.
     Sync {
         /// Echoed.
@@ -268,6 +277,7 @@ impl Op {
                     101
                 }
             }
+            Self::Reconfig { .. } => 16,
             Self::Sync { .. } => 9,
             Self::WhoAmI => 107,
         }
@@ -282,6 +292,7 @@ impl Op {
                 | Self::Create { .. }
                 | Self::Delete { .. }
                 | Self::Multi(_)
+                | Self::Reconfig { .. }
                 | Self::SetAcl { .. }
                 | Self::SetData { .. }
         )
@@ -340,6 +351,17 @@ impl Op {
             | Self::GetData { path, watch } => {
                 out.string(path);
                 out.bool(*watch);
+            }
+            Self::Reconfig {
+                joining,
+                leaving,
+                version,
+            } => {
+                out.string(joining);
+                out.string(leaving);
+                // Not all members at once.
+                out.int(-1);
+                out.long(*version);
             }
             Self::GetAcl { path } | Self::GetAllChildrenNumber { path } | Self::Sync { path } => {
                 out.string(path);
@@ -526,6 +548,11 @@ impl Body {
                     }
                 };
                 Self::Path(path, stat)
+            }
+            Op::Reconfig { .. } => {
+                let text = input.path()?;
+                input.stat()?;
+                Self::Path(text, None)
             }
             Op::Sync { .. } => Self::Path(input.path()?, None),
             Op::Exists { .. } | Op::SetAcl { .. } | Op::SetData { .. } => Self::Stat(input.stat()?),

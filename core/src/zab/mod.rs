@@ -466,6 +466,9 @@ impl Zab {
 
     /// Gives up what this server was doing.
     fn leave(&mut self, left: Left) -> Result<(), Left> {
+        // A role may be established and end in one turn, as that of a leader whose epoch brings a
+        // membership into force in which another leads: the service must hear of both.
+        self.tell_established();
         let ended = match &mut self.part {
             Part::Looking => Ok(()),
             Part::Leading(leader) => {

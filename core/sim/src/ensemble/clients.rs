@@ -3,6 +3,8 @@
 use bytes::Bytes;
 
 use crate::client::Client;
+use crate::ensemble::members::{Change, request_of};
+use crate::ensemble::plan::Cast;
 use crate::ensemble::{Event, World};
 use crate::oracle::next_frame;
 use crate::plan::Plan;
@@ -17,6 +19,14 @@ pub(super) struct Caller {
     /// When it last heard of its server, or connected.
     heard_at: u64,
     probe: Option<Probe>,
+    order: Option<Order>,
+}
+
+/// A client that asks for one thing, once, and goes.
+#[derive(Clone, Debug)]
+struct Order {
+    op: Op,
+    is_sent: bool,
 }
 
 /// A client that sees whether one server serves.
@@ -49,6 +59,7 @@ impl Caller {
             link: None,
             heard_at: 0,
             probe: None,
+            order: None,
         }
     }
 }
@@ -67,6 +78,10 @@ impl World {
         let Some(caller) = self.callers.get_mut(id) else {
             return;
         };
+        if caller.order.is_some() {
+            self.obey(id);
+            return;
+        }
         caller.client.acts += 1;
         let mut rng = Rng::keyed(seed, Stream::Client, caller.client.id, caller.client.acts);
         let is_spent = caller.client.acts > acts;
@@ -85,6 +100,60 @@ impl World {
         }
         let pause_us = rng.between(pace_us / 4, pace_us * 2);
         self.after(pause_us, Event::Act(id));
+    }
+
+    /// An operator asks for another membership: a server of the ensemble, or in a drill its leader.
+    pub(super) fn operate(&mut self, changes: &[Change], version: Option<i64>) {
+        let (joining, leaving) = request_of(changes);
+        let version = version.unwrap_or(-1);
+        if self.script.cast == Cast::Drill {
+            let leader = self.history.leader();
+            if let Some(host) = self.servers.get(leader) {
+                host.spy.borrow_mut().reconfig = Some((joining, leaving, version));
+            }
+            return;
+        }
+        let id = self.callers.len();
+        let mut rng = Rng::keyed(self.script.base.seed, Stream::Plan, 4, id as u64);
+        let mut caller = Caller::new(id as u64, &self.script.base, &mut rng);
+        let op = Op::Reconfig {
+            joining,
+            leaving,
+            version,
+        };
+        caller.order = Some(Order { op, is_sent: false });
+        self.callers.push(caller);
+        self.after(0, Event::Act(id));
+    }
+
+    /// Does what is next for a client with an order.
+    fn obey(&mut self, id: usize) {
+        let now = self.now;
+        let Some(caller) = self.callers.get_mut(id) else {
+            return;
+        };
+        let is_open = caller.client.is_open;
+        let is_impatient = now > caller.heard_at + PROBE_PATIENCE_US;
+        let Some(order) = &mut caller.order else {
+            return;
+        };
+        match caller.link {
+            None if order.is_sent => return,
+            None => self.connect(id),
+            Some(link) if is_impatient => self.caller_closes(id, link),
+            Some(_) if is_open && !order.is_sent => {
+                order.is_sent = true;
+                let op = order.op.clone();
+                self.request(id, admin());
+                self.request(id, op);
+            }
+            Some(link) if order.is_sent && self.service.is_quiet(link) => {
+                self.request(id, Op::CloseSession);
+                return;
+            }
+            Some(_) => {}
+        }
+        self.after(20_000, Event::Act(id));
     }
 
     fn ask(&mut self, id: usize, rng: &mut Rng) {
@@ -154,7 +223,7 @@ impl World {
         };
         let client = &mut caller.client;
         let mut rng = Rng::keyed(seed, Stream::Connect, client.id, client.connects);
-        let is_probe = caller.probe.is_some();
+        let is_probe = caller.probe.is_some() || caller.order.is_some();
         let server = caller
             .probe
             .map_or_else(|| rng.index(count), |it| it.server);
@@ -321,7 +390,9 @@ impl World {
     pub(super) fn stuck_probe(&self) -> Option<String> {
         let probes = self.callers.iter().filter_map(|caller| {
             let probe = caller.probe?;
-            (probe.stage != ProbeStage::Done).then_some((caller, probe))
+            // One that has left the ensemble need not serve.
+            let must_serve = self.history.is_member(probe.server);
+            (must_serve && probe.stage != ProbeStage::Done).then_some((caller, probe))
         });
         let stuck: Vec<String> = probes
             .map(|(caller, probe)| {

@@ -85,6 +85,7 @@ impl World {
                 }
             }
             Fault::DropClients(server) => self.cut_clients(server),
+            Fault::Reconfig(changes, version) => self.operate(&changes, version),
             fault => {
                 for (from, to) in obstacles(&fault, self.servers.len()) {
                     self.block(from, to);
@@ -181,6 +182,7 @@ impl World {
             | Fault::Isolate(one)
             | Fault::SlowLinks(one, _)
             | Fault::DropClients(one) => *one < count,
+            Fault::Reconfig(changes, _) => changes.iter().all(|it| it.server() < count),
         }
     }
 }
@@ -225,5 +227,6 @@ const fn kind(fault: &Fault) -> &'static str {
         Fault::Reset(..) => "fault: reset",
         Fault::SlowLinks(..) => "fault: slow-links",
         Fault::DropClients(_) => "fault: drop-clients",
+        Fault::Reconfig(..) => "fault: reconfig",
     }
 }

@@ -12,6 +12,7 @@ use zabra_core::ids::{Seq, Zxid};
 use zabra_core::lane::StoreOp;
 
 use crate::drill::next_digest;
+use crate::ensemble::members::View;
 use crate::ensemble::plan::{Durable, letter};
 use crate::node::hash;
 use crate::violation::{Violation, ensure};
@@ -29,6 +30,12 @@ pub struct Txn {
     parent: i64,
     /// How many come before it.
     depth: usize,
+    /// The membership that it makes.
+    view: Option<Rc<View>>,
+    /// The last transaction up to this one that makes a membership; 0 is the first of all.
+    reconfig: i64,
+    /// Whose quorums are surely needed: those of changes that no quorum had when it was proposed.
+    rules: Vec<Rc<View>>,
 }
 
 /// What one server has.
@@ -50,6 +57,8 @@ pub struct Standing {
     lost: Option<(i32, i64)>,
     /// The name of a leader's state that it writes down.
     foreign: Option<i64>,
+    /// The memberships in its files: in force, and proposed later.
+    views: Vec<Rc<View>>,
     pending: VecDeque<(Seq, StoreOp)>,
 }
 
@@ -62,6 +71,8 @@ pub struct Bond {
     pub leader: usize,
     /// The epoch of the leader's LEADERINFO.
     epoch: i32,
+    /// Whether the learner asked to follow, and not to observe.
+    is_follower: bool,
     has_acked: bool,
     has_proposals_before_newleader: bool,
     is_newleader_sent: bool,
@@ -80,7 +91,9 @@ struct Start {
 /// Judges all servers.
 #[derive(Clone, Debug)]
 pub struct History {
-    voters: usize,
+    /// Whether there is one server and no ensemble.
+    is_alone: bool,
+    first: Rc<View>,
     txns: BTreeMap<i64, Txn>,
     /// The committed path, from the first transaction on; its first element is 0.
     canon: Vec<i64>,
@@ -98,16 +111,24 @@ const COMMIT: i32 = 4;
 impl History {
     /// Of servers that have nothing.
     #[must_use]
-    pub fn new(voters: usize, servers: usize) -> Self {
-        let standing = Standing {
+    pub fn new(voters: usize, observers: usize, servers: usize) -> Self {
+        let first = Rc::new(View::first(voters, observers));
+        let spare = |server: usize| {
+            let mut view = View::clone(&first);
+            view.servers.entry(server).or_insert(true);
+            Rc::new(view)
+        };
+        let standing = |server: usize| Standing {
             is_trusted: true,
+            views: vec![spare(server)],
             ..Standing::default()
         };
         Self {
-            voters,
+            is_alone: servers == 1,
             txns: BTreeMap::new(),
             canon: vec![0],
-            servers: vec![standing; servers],
+            servers: (0..servers).map(standing).collect(),
+            first,
             starts: BTreeMap::new(),
             seen: Vec::new(),
             established: 0,
@@ -306,6 +327,7 @@ impl History {
             "S4 zxids of an epoch have no gap",
             || format!("{} proposes {id} after {before}", letter(server)),
         )?;
+        self.begin_alone(server, id.epoch().0);
         if let Some(start) = self.starts.get(&id.epoch().0) {
             ensure(
                 start.leader == server,
@@ -318,7 +340,7 @@ impl History {
                     )
                 },
             )?;
-        } else if self.voters > 1 {
+        } else if !self.is_alone {
             return Err(Violation::new(
                 "S1 only the leader proposes",
                 format!("{} logs {id}, and nobody leads that epoch", letter(server)),
@@ -342,7 +364,16 @@ impl History {
                 )
             },
         )?;
+        let view = View::of(payload).map(Rc::new);
+        let before = self.txns.get(&parent).map_or(0, |txn| txn.reconfig);
+        let rules = self.rules(parent, view.as_ref(), zxid);
+        if view.is_some() {
+            self.seen.push("reconfig_proposed");
+        }
         let txn = Txn {
+            reconfig: if view.is_some() { zxid } else { before },
+            view,
+            rules,
             payload: payload.into(),
             proposer: server,
             proposed_at: now,
@@ -395,7 +426,7 @@ impl History {
                 StoreOp::Roll => {}
             }
         }
-        if self.voters == 1 {
+        if self.is_alone {
             self.commit(self.server(0).durable, server)?;
         }
         self.ensure_electable()
@@ -488,7 +519,7 @@ impl History {
                 )
             },
         )?;
-        if self.voters == 1 {
+        if self.is_alone {
             // A server alone has no epochs: what it lost it may number anew.
             self.txns.retain(|zxid, _| *zxid <= tip);
         }
@@ -502,6 +533,7 @@ impl History {
             is_trusted,
             lost: standing.lost,
             foreign: None,
+            views: standing.views,
             pending: VecDeque::new(),
         };
         self.ensure_electable()
@@ -511,11 +543,12 @@ impl History {
     #[must_use]
     pub fn may_forget(&self, server: usize) -> bool {
         let committed = self.committed();
-        let others = self.servers.iter().take(self.voters).enumerate();
+        let others = self.servers.iter().enumerate();
+        let others = others.filter(|(other, _)| self.first.is_voter(*other));
         let trusted = others.filter(|(other, it)| *other != server && it.is_trusted);
         let has = |it: &Standing| self.contains(it.durable, committed);
         let (having, lacking): (Vec<_>, Vec<_>) = trusted.partition(|(_, it)| has(it));
-        let quorum = self.voters / 2 + 1;
+        let quorum = self.first.servers.values().filter(|votes| **votes).count() / 2 + 1;
         having.len() + lacking.len() >= quorum && lacking.len() < quorum
     }
 
@@ -525,6 +558,7 @@ impl History {
         let lost = Some((standing.current, standing.durable));
         *standing = Standing {
             lost,
+            views: standing.views.clone(),
             ..Standing::default()
         };
     }
@@ -620,9 +654,13 @@ impl History {
     fn learner_sends(&self, bond: &mut Bond, kind: i32, zxid: i64) -> Result<(), Violation> {
         let learner = bond.learner;
         let standing = self.server(learner);
-        let is_voter = learner < self.voters;
+        let is_voter = bond.is_follower;
         let name = letter(learner);
         match kind {
+            11 => {
+                bond.is_follower = true;
+                Ok(())
+            }
             18 => ensure(
                 standing.accepted >= bond.epoch,
                 "S16 ACKEPOCH only after acceptedEpoch is durable",
@@ -671,20 +709,118 @@ impl History {
         }
     }
 
-    /// Whether a quorum has this transaction, durably.
+    /// Whether the quorums that this transaction needs have it, durably: that of the membership in
+    /// force, and those of every change up to it that is not committed.
     fn has_quorum(&self, zxid: i64, epoch: Option<i32>) -> bool {
-        let voters = self.servers.iter().take(self.voters);
+        let pending = self.views_of(zxid);
+        // A later leader commits by the quorums that take its history over.
+        let latest = self.starts.keys().next_back();
+        let is_of_latest = latest == Some(&Zxid(zxid).epoch().0);
+        let txn = self.txns.get(&zxid).filter(|_| is_of_latest);
+        let rules = txn.map(|txn| &txn.rules);
+        let mut views = pending.iter().chain(rules.into_iter().flatten());
+        views.all(|view| self.has_quorum_of(view, zxid, epoch))
+    }
+
+    fn has_quorum_of(&self, view: &View, zxid: i64, epoch: Option<i32>) -> bool {
         let has = |(current, durable): (i32, i64)| {
             epoch.is_none_or(|epoch| current >= epoch) && self.contains(durable, zxid)
         };
-        let having = voters
-            .filter(|it| has((it.current, it.durable)) || it.lost.is_some_and(has))
-            .count();
-        having > self.voters / 2
+        view.has_quorum(|server| {
+            let it = self.servers.get(server);
+            it.is_some_and(|it| has((it.current, it.durable)) || it.lost.is_some_and(has))
+        })
+    }
+
+    /// The membership in force, and the changes in a history that are not committed.
+    fn views_of(&self, tip: i64) -> Vec<Rc<View>> {
+        let committed = self.committed();
+        let mut views = vec![self.view(self.last_reconfig(committed))];
+        let mut at = self.last_reconfig(tip);
+        while at > committed {
+            views.push(self.view(at));
+            at = self.last_reconfig(self.parent(at));
+        }
+        views
+    }
+
+    fn last_reconfig(&self, zxid: i64) -> i64 {
+        self.txns.get(&zxid).map_or(0, |txn| txn.reconfig)
+    }
+
+    fn view(&self, reconfig: i64) -> Rc<View> {
+        let txn = self.txns.get(&reconfig);
+        let view = txn.and_then(|txn| txn.view.as_ref());
+        Rc::clone(view.unwrap_or(&self.first))
+    }
+
+    /// Whose quorums a transaction after `parent` needs for certain (S18): what its leader may have
+    /// committed meanwhile, and told nobody, is not pending.
+    fn rules(&self, parent: i64, view: Option<&Rc<View>>, zxid: i64) -> Vec<Rc<View>> {
+        let last = self.last_reconfig(parent);
+        let mut rules = Vec::new();
+        if last > self.committed() && !self.has_quorum(last, None) {
+            rules = self.views_of(last);
+        } else if let Some(view) = view {
+            // Successive memberships: both must agree to the change.
+            rules.push(self.view(last));
+            rules.push(Rc::clone(view));
+        }
+        debug_assert!(zxid > last, "a history ascends");
+        rules
+    }
+
+    /// Notes what a server has in its membership files.
+    ///
+    /// # Errors
+    /// What it holds for in force is not committed.
+    pub fn remembers(
+        &mut self,
+        server: usize,
+        in_force: View,
+        seen: Option<View>,
+    ) -> Result<(), Violation> {
+        let version = in_force.version;
+        // The first is given the name of the first epoch.
+        if version > self.committed() && Zxid(version).counter() != 0 {
+            // A leader that leaves at once tells nobody that its epoch was established.
+            let latest = self.starts.iter().next_back();
+            let latest = latest.filter(|(_, start)| start.leader == server && start.tip >= version);
+            match latest.map(|(epoch, _)| *epoch) {
+                Some(epoch) => self.establish(epoch, server)?,
+                None => self.commit(version, server)?,
+            }
+        }
+        let views = core::iter::once(in_force).chain(seen).map(Rc::new);
+        self.server_mut(server).views = views.collect();
+        Ok(())
+    }
+
+    /// Whether a server is in the ensemble, as the last committed membership says.
+    #[must_use]
+    pub fn is_member(&self, server: usize) -> bool {
+        let view = self.view(self.last_reconfig(self.committed()));
+        view.servers.contains_key(&server)
+    }
+
+    /// A leader that is a quorum by itself need tell nobody that it begins.
+    fn begin_alone(&mut self, leader: usize, epoch: i32) {
+        let standing = self.server(leader);
+        let views = self.views_of(standing.tip);
+        let mut is_alone = views.iter().map(|view| view.has_quorum(|it| it == leader));
+        if standing.current == epoch && is_alone.all(|alone| alone) {
+            let start = Start {
+                leader,
+                tip: standing.tip,
+                is_established: false,
+            };
+            self.starts.entry(epoch).or_insert(start);
+        }
     }
 
     /// Notes that a leader holds its epoch for begun.
     fn establish(&mut self, epoch: i32, leader: usize) -> Result<(), Violation> {
+        self.begin_alone(leader, epoch);
         let Some(start) = self.starts.get(&epoch).copied() else {
             return Err(Violation::new(
                 "S7 an epoch begins with NEWLEADER",
@@ -725,6 +861,7 @@ impl History {
             return Ok(());
         }
         let name = letter(server);
+        self.begin_alone(server, self.server(server).current);
         ensure(
             self.txns.contains_key(&zxid) && self.contains(zxid, committed),
             "S2 all commit one sequence",
@@ -739,6 +876,9 @@ impl History {
             },
         )?;
         let first = self.canon.len();
+        if self.last_reconfig(zxid) > committed {
+            self.seen.push("reconfig_committed");
+        }
         let mut at = zxid;
         while at != committed {
             self.canon.push(at);
@@ -758,7 +898,7 @@ impl History {
         if zxid <= self.visible() {
             return Ok(());
         }
-        if Zxid(zxid).counter() == 0 && self.voters > 1 {
+        if Zxid(zxid).counter() == 0 && !self.is_alone {
             return self.establish(Zxid(zxid).epoch().0, server);
         }
         self.commit(zxid, server)
@@ -822,17 +962,29 @@ impl History {
     fn ensure_electable(&self) -> Result<(), Violation> {
         let committed = self.committed();
         let rank = |(sid, standing): &(usize, &Standing)| (standing.current, standing.last, *sid);
+        // Who votes in its own eyes.
         let voters = || {
-            let voters = self.servers.iter().take(self.voters).enumerate();
-            voters.filter(|(_, standing)| standing.is_trusted)
+            let servers = self.servers.iter().enumerate();
+            servers.filter(|(server, it)| {
+                it.is_trusted && it.views.iter().any(|view| view.is_voter(*server))
+            })
         };
         for voter in voters() {
             if self.contains(voter.1.durable, committed) {
                 continue;
             }
-            let not_greater = voters().filter(|other| rank(other) <= rank(&voter)).count();
+            let may_follow = |other: usize| {
+                let mut voters = voters();
+                let other = voters.find(|(server, _)| *server == other);
+                other.is_some_and(|other| {
+                    let knows = other.1.views.iter().any(|view| view.is_voter(voter.0));
+                    knows && rank(&other) <= rank(&voter)
+                })
+            };
+            // It leads only with the quorums of every membership that it knows.
+            let mut views = voter.1.views.iter();
             ensure(
-                not_greater <= self.voters / 2,
+                !views.all(|view| view.has_quorum(may_follow)),
                 "S10 whom a quorum elects has all that is committed",
                 || {
                     let standings: Vec<_> = self.servers.iter().map(Standing::shown).collect();

@@ -8,6 +8,7 @@
 mod clients;
 mod faults;
 pub mod history;
+pub mod members;
 pub(crate) mod network;
 mod peek;
 pub mod plan;
@@ -99,7 +100,7 @@ impl World {
         });
         Self {
             callers: callers.collect(),
-            history: History::new(script.voters, count),
+            history: History::new(script.voters, script.observers, count),
             service: Service::new(script.base.rules(), count),
             servers: (0..count)
                 .map(|server| Host::new(&script, server))
@@ -165,7 +166,9 @@ impl World {
         self.converge()?;
         if self.rng(Stream::Fault).one_in(2) {
             self.note(|| "power cut of all".to_owned());
-            let up = self.up();
+            let up: Vec<usize> = (0..self.servers.len())
+                .filter(|server| self.servers.get(*server).is_some_and(|it| !it.is_away))
+                .collect();
             for server in &up {
                 self.die(*server, true)?;
             }
@@ -251,7 +254,8 @@ impl World {
         let mut away = Vec::new();
         for server in 0..count {
             let is_spare = server >= voters || away.len() < spare.min(most);
-            if is_spare && rng.one_in(4) {
+            // Who must be there once the membership has changed is not known yet.
+            if is_spare && !self.script.reconfigures() && rng.one_in(4) {
                 away.push(server);
             }
         }
@@ -283,7 +287,7 @@ impl World {
     fn up(&self) -> Vec<usize> {
         let servers = self.servers.iter().enumerate();
         servers
-            .filter(|(_, host)| !host.is_away)
+            .filter(|(server, host)| !host.is_away && self.history.is_member(*server))
             .map(|(server, _)| server)
             .collect()
     }
@@ -296,7 +300,6 @@ impl World {
         let limits = u64::from(self.script.init_limit + self.script.sync_limit);
         // Reliability L1 and L3: three rounds of what may time out, and elections' longest pause.
         let end = begun + 3 * limits * tick_us + 15_000_000 + 400 * self.script.base.sync_us;
-        let up = self.up();
         self.is_quiet.replace(false);
         if self.script.cast == Cast::Drill {
             // What is proposed from here on must be committed, and reach everybody.
@@ -306,15 +309,15 @@ impl World {
             }
             self.is_quiet.replace(true);
         } else {
-            for server in &up {
-                self.add_probe(*server);
+            for server in self.up() {
+                self.add_probe(server);
             }
         }
-        while self.now < end && self.stuck(&up).is_some() {
+        while self.now < end && self.stuck().is_some() {
             self.tend_probes();
             self.run_until(self.now + 20_000)?;
         }
-        let stuck = self.stuck(&up);
+        let stuck = self.stuck();
         ensure(
             stuck.is_none(),
             "L3 every server of the core serves",
@@ -338,12 +341,13 @@ impl World {
     }
 
     /// Who does not serve yet, and why.
-    fn stuck(&self, up: &[usize]) -> Option<String> {
+    fn stuck(&self) -> Option<String> {
         if self.script.cast == Cast::Service {
             return self.stuck_probe();
         }
         let committed = self.history.committed();
         let digest = self.history.digest(committed);
+        let up = self.up();
         let hosts = up.iter().filter_map(|server| self.servers.get(*server));
         let stuck: Vec<String> = hosts
             .map(|host| host.spy.borrow())

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::ensemble::members::Change;
 use crate::plan::Plan;
 use crate::rng::{Rng, Stream};
 
@@ -24,6 +25,8 @@ pub struct Script {
     pub voters: usize,
     /// Servers without, named on from there.
     pub observers: usize,
+    /// Servers outside of the first membership, named on from there: they may join.
+    pub spares: usize,
     /// `initLimit` in ticks.
     pub init_limit: u32,
     /// `syncLimit` in ticks.
@@ -141,6 +144,8 @@ pub enum Fault {
     SlowLinks(usize, u64),
     /// A server's clients lose their connections.
     DropClients(usize),
+    /// An operator asks for another membership; of this version, if he says it.
+    Reconfig(Vec<Change>, Option<i64>),
 }
 
 /// The packets of the quorum protocol by name, for texts.
@@ -202,6 +207,7 @@ impl Script {
             cast,
             voters,
             observers,
+            spares: 0,
             init_limit: 10,
             sync_limit: 5,
             history_txns: *rng.pick(&[1, 30, 500, 500]).unwrap_or(&500),
@@ -213,13 +219,80 @@ impl Script {
         if rng.one_in(3) {
             script.faults.extend(script.draw_falling_behind(&mut rng));
         }
+        script.draw_reconfigs(&mut Rng::keyed(seed, Stream::Plan, 11, 0));
         script
     }
 
     /// How many servers there are.
     #[must_use]
     pub const fn servers(&self) -> usize {
-        self.voters + self.observers
+        self.voters + self.observers + self.spares
+    }
+
+    /// Whether the membership changes.
+    #[must_use]
+    pub fn reconfigures(&self) -> bool {
+        let mut faults = self.faults.iter();
+        self.spares > 0 || faults.any(|it| matches!(it.fault, Fault::Reconfig(..)))
+    }
+
+    /// A third of the runs change who is in the ensemble, and hurt where that hurts.
+    fn draw_reconfigs(&mut self, rng: &mut Rng) {
+        if !rng.one_in(3) {
+            return;
+        }
+        self.spares = rng.index(3).min(SERVERS_MAX - self.servers());
+        // A lost disk is safe only for a quorum that is known in advance.
+        self.faults
+            .retain(|planned| !matches!(planned.fault, Fault::Amnesia(_)));
+        for _ in 0..rng.between(2, 12) {
+            let when = if rng.one_in(5) {
+                self.draw_condition(rng)
+            } else {
+                When::At(rng.between(500_000, self.base.duration_us))
+            };
+            let changes = (0..rng.between(1, 2)).map(|_| {
+                let server = if rng.one_in(5) {
+                    LEADER
+                } else {
+                    rng.index(self.servers())
+                };
+                match rng.below(5) {
+                    0 | 1 => Change::Vote(server),
+                    2 => Change::Observe(server),
+                    _ => Change::Remove(server),
+                }
+            });
+            let changes = changes.collect();
+            let version = rng.one_in(8).then_some(7);
+            self.faults.push(Planned {
+                when,
+                fault: Fault::Reconfig(changes, version),
+                for_us: 0,
+            });
+        }
+        for _ in 0..rng.below(4) {
+            let effect = match rng.below(3) {
+                0 => Effect::Receives(*rng.pick(&[9, 19]).unwrap_or(&9)),
+                _ => Effect::Sends(*rng.pick(&[9, 9, 19]).unwrap_or(&9)),
+            };
+            let one = *rng.pick(&[ACTOR, LEADER]).unwrap_or(&ACTOR);
+            let fault = match rng.below(6) {
+                0 => Fault::Power(vec![one]),
+                1 => Fault::Isolate(one),
+                2 => Fault::Partition(self.draw_groups(rng)),
+                _ => Fault::Kill(vec![one]),
+            };
+            self.faults.push(Planned {
+                when: When::On {
+                    server: None,
+                    effect,
+                    count: rng.between(1, 8),
+                },
+                fault,
+                for_us: *rng.pick(&[100_000, 1_500_000]).unwrap_or(&100_000),
+            });
+        }
     }
 
     fn draw_faults(&self, rng: &mut Rng) -> Vec<Planned> {
@@ -415,6 +488,10 @@ impl Fault {
             Self::Reset(from, to) => Self::Reset(one(from), one(to)),
             Self::SlowLinks(server, us) => Self::SlowLinks(one(server), *us),
             Self::DropClients(server) => Self::DropClients(one(server)),
+            Self::Reconfig(changes, version) => {
+                let changes = changes.iter().map(|change| change.map(one)).collect();
+                Self::Reconfig(changes, *version)
+            }
         }
     }
 }

@@ -8,11 +8,13 @@ use zabra_core::ids::{Instant, LinkId, Seq, UnixMillis};
 use zabra_core::link::{LinkInput, Port};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event as CoreEvent, HostFacts, Input, Output, SnapshotOp, StoreOp};
+use zabra_core::zab::{Membership, MembershipOp};
 
 use crate::boot;
 use crate::disk::SimDisk;
 use crate::drill::Spy;
 use crate::ensemble::history::kinds;
+use crate::ensemble::members::View;
 use crate::ensemble::network::Dial;
 use crate::ensemble::plan::{Cast, Durable, Effect, Script, letter};
 use crate::ensemble::{Event, WALL_START_MS, World};
@@ -54,6 +56,9 @@ pub(super) struct Host {
     dies_of_power: bool,
     snapshot_file: Option<(Option<State>, Vec<u8>)>,
     pub(super) spy: Rc<RefCell<Spy>>,
+    /// The memberships in its files: in force, and proposed later.
+    membership: Membership,
+    membership_seen: Option<Membership>,
 }
 
 /// A clock of a server: it has its own zero and its own pace.
@@ -110,6 +115,8 @@ impl Host {
             dies_of_power: false,
             snapshot_file: None,
             spy: Rc::default(),
+            membership: boot::membership(script, server),
+            membership_seen: None,
         }
     }
 }
@@ -150,6 +157,8 @@ impl World {
             spy: &host.spy,
             server,
             disk: &host.disk,
+            membership: &host.membership,
+            membership_seen: host.membership_seen.as_ref(),
             is_wiped: host.is_wiped,
             entropy,
             now,
@@ -391,7 +400,8 @@ impl World {
 
     fn rank(&self, server: usize, output: &Output) -> u8 {
         match output {
-            Output::Store(..) => 0,
+            // Its files are written before anything else comes of it.
+            Output::Membership(_) | Output::Store(..) => 0,
             Output::Link(id, _) => {
                 let host = self.servers.get(server);
                 let link = host.and_then(|host| host.links.get(id));
@@ -431,8 +441,28 @@ impl World {
             Output::Restart(reason) => self.restart(server, &reason),
             Output::Snapshot(op) => self.perform_snapshot(server, op),
             Output::Store(seq, op) => self.perform_store(server, seq, op),
-            Output::Event(_) | Output::Membership(_) => Ok(()),
+            Output::Membership(op) => self.remembers(server, op),
+            Output::Event(_) => Ok(()),
         }
+    }
+
+    /// A server writes its membership files, and waits for the disk.
+    fn remembers(&mut self, server: usize, op: MembershipOp) -> Result<(), Violation> {
+        let Some(host) = self.servers.get_mut(server) else {
+            return Ok(());
+        };
+        match op {
+            MembershipOp::Seen(membership) => host.membership_seen = Some(membership),
+            MembershipOp::Active(membership) => host.membership = membership,
+        }
+        let version = host.membership.version;
+        host.membership_seen.take_if(|seen| seen.version <= version);
+        let in_force = View::parse(&host.membership.to_text()).unwrap_or_default();
+        let seen = host.membership_seen.as_ref();
+        let seen = seen.and_then(|seen| View::parse(&seen.to_text()));
+        self.mix(version.cast_unsigned());
+        self.service.marks.hit("membership_written");
+        self.history.remembers(server, in_force, seen)
     }
 
     fn listens(&mut self, server: usize, port: Port, is_on: bool) -> Result<(), Violation> {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::ensemble::history::History;
+use crate::ensemble::members::RECONFIG;
 use crate::ensemble::plan::letter;
 use crate::marks::Marks;
 use crate::model::{Caller, Outcome, Settings, State, Trigger, write};
@@ -16,7 +17,7 @@ use crate::oracle::session::password;
 use crate::oracle::txn::{CLOSE_SESSION, CREATE_SESSION, Header};
 use crate::oracle::{Rules, Version, Versions, next_frame};
 use crate::violation::{Violation, ensure};
-use crate::wire::{ConnectRequest, ConnectResponse, Op, Reader};
+use crate::wire::{Body, ConnectRequest, ConnectResponse, Op, Reader};
 
 /// A client's connection.
 #[derive(Clone, Debug)]
@@ -57,6 +58,53 @@ impl Line {
             self.writes.retain(|(other, _)| *other != xid);
         }
     }
+}
+
+/// What a change of the membership, or its refusal, makes of the state. Whether a quorum was there,
+/// and which version, only its leader knew.
+fn reconfigured(
+    state: &State,
+    header: &Header<'_>,
+    stamp: write::Stamp,
+    settings: &Settings,
+) -> Result<(State, Vec<Trigger>, Outcome), Violation> {
+    const REFUSALS: &[i32] = &[-8, -13, -14, -103, -112, -118];
+    let found = header
+        .refusal()
+        .map_err(|error| Violation::new("txn", error))?;
+    if let Some((_, err)) = found {
+        ensure(
+            REFUSALS.contains(&err),
+            "a reconfig is refused for a reason",
+            || format!("{header:?} refuses with {err}"),
+        )?;
+        let mut state = state.clone();
+        state.zxid = stamp.zxid;
+        return Ok((state, Vec::new(), Outcome::error(err)));
+    }
+    ensure(header.kind == RECONFIG, "a reconfig is one", || {
+        format!("{header:?}")
+    })?;
+    let mut input = Reader(header.body);
+    let wrong = |error| Violation::new("txn", error);
+    let path = input.path().map_err(wrong)?;
+    let data = input.buffer().map_err(wrong)?.unwrap_or_default();
+    let text = String::from_utf8(data).map_err(|error| wrong(error.to_string()))?;
+    let op = Op::SetData {
+        path,
+        data: Some(text.as_bytes().into()),
+        version: -1,
+    };
+    let caller = Caller {
+        session: header.session,
+        identities: Rc::from([("super".to_owned(), String::new())]),
+    };
+    let applied = state.write(&op, &caller, stamp, settings, state);
+    let outcome = Outcome {
+        err: 0,
+        body: Body::Path(text, None),
+    };
+    Ok((applied.state, applied.triggers, outcome))
 }
 
 /// Judges what servers tell clients.
@@ -623,6 +671,16 @@ impl Service {
             session: header.session,
             identities: Rc::clone(&pending.caller.identities),
         };
+        if let Op::Reconfig { .. } = &pending.op {
+            let (state, triggers, outcome) = reconfigured(state, header, stamp, &self.settings)?;
+            self.marks.hit(if outcome.err == 0 {
+                "reconfigured"
+            } else {
+                "reconfig_refused"
+            });
+            pending.prepared = Some((stamp.zxid, outcome));
+            return Ok((state, triggers));
+        }
         let applied = state.write(&pending.op, &caller, stamp, &self.settings, state);
         // Of a session that is over the leader refuses a multi as a whole, where ZooKeeper refuses
         // its first operation.

@@ -12,10 +12,12 @@
 //! on any sends:NEWLEADER 1 partition A|B C for 500ms
 //! on any stores:append 20 power @ for 1s     # who has just stored it
 //! at 2s isolate ^ for 1500ms                 # who leads
+//! at 3s reconfig +D ~B -A                    # D votes, B observes, A leaves
 //! ```
 
 use core::fmt;
 
+use crate::ensemble::members::Change;
 use crate::ensemble::plan::{
     ACTOR, Cast, DURABLES, Effect, Fault, LEADER, PACKETS, Planned, SERVERS_MAX, Script, When,
     letter,
@@ -36,6 +38,7 @@ pub fn parse(text: &str) -> Result<Script, String> {
     script.cast = Cast::Service;
     script.voters = 3;
     script.observers = 0;
+    script.spares = 0;
     for (index, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -57,6 +60,7 @@ fn statement(script: &mut Script, words: &[&str]) -> Result<(), String> {
         ["cast", "service"] => script.cast = Cast::Service,
         ["voters", count] => script.voters = number(count)?,
         ["observers", count] => script.observers = number(count)?,
+        ["spares", count] => script.spares = number(count)?,
         ["clients", count] => base.clients = number(count)?,
         ["acts", count] => base.acts = number(count)?,
         ["burst", count] => base.burst = number(count)?,
@@ -133,6 +137,14 @@ fn planned(when: When, words: &[&str]) -> Result<Planned, String> {
         ["reset", one, other] => Fault::Reset(server(one)?, server(other)?),
         ["slow-links", name, time] => Fault::SlowLinks(server(name)?, micros(time)?),
         ["drop-clients", name] => Fault::DropClients(server(name)?),
+        ["reconfig", words @ ..] => {
+            let (words, version) = match words {
+                [words @ .., "version", version] => (words, Some(number(version)?)),
+                _ => (words, None),
+            };
+            let changes = words.iter().map(|word| change(word));
+            Fault::Reconfig(changes.collect::<Result<_, _>>()?, version)
+        }
         _ => return Err(format!("unknown fault {}", words.join(" "))),
     };
     Ok(Planned {
@@ -176,6 +188,17 @@ fn server(name: &str) -> Result<usize, String> {
     }
 }
 
+fn change(word: &str) -> Result<Change, String> {
+    let sign = word.get(..1).unwrap_or_default();
+    let server = server(word.get(1..).unwrap_or_default())?;
+    match sign {
+        "+" => Ok(Change::Vote(server)),
+        "~" => Ok(Change::Observe(server)),
+        "-" => Ok(Change::Remove(server)),
+        _ => Err(format!("expected +, ~ or - and a server, found {word}")),
+    }
+}
+
 fn number<T: core::str::FromStr>(word: &str) -> Result<T, String> {
     word.parse().map_err(|_| format!("not a number: {word}"))
 }
@@ -209,6 +232,7 @@ impl fmt::Display for Script {
         writeln!(f, "cast {cast}")?;
         writeln!(f, "voters {}", self.voters)?;
         writeln!(f, "observers {}", self.observers)?;
+        writeln!(f, "spares {}", self.spares)?;
         writeln!(f, "clients {}", base.clients)?;
         writeln!(f, "acts {}", base.acts)?;
         writeln!(f, "burst {}", base.burst)?;
@@ -286,6 +310,13 @@ impl fmt::Display for Fault {
             Self::Reset(one, other) => write!(f, "reset {} {}", letter(*one), letter(*other)),
             Self::SlowLinks(one, us) => write!(f, "slow-links {} {us}us", letter(*one)),
             Self::DropClients(one) => write!(f, "drop-clients {}", letter(*one)),
+            Self::Reconfig(changes, version) => {
+                write!(f, "reconfig")?;
+                for change in changes {
+                    write!(f, " {change}")?;
+                }
+                version.map_or(Ok(()), |version| write!(f, " version {version}"))
+            }
         }
     }
 }

@@ -72,6 +72,7 @@ impl State {
             | Op::Ping
             | Op::Raw { .. }
             | Op::RemoveWatches { .. }
+            | Op::Reconfig { .. }
             | Op::SetAcl { .. }
             | Op::SetData { .. }
             | Op::SetWatches(_) => Ok(Body::Empty),
