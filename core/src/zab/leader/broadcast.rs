@@ -355,7 +355,10 @@ impl Leader {
         }
     }
 
-    /// Whether a quorum of the voters of a membership takes part in the broadcast.
+    /// Whether a quorum of the voters of a membership takes part in the broadcast. Whoever observes
+    /// is sent no proposals, and could not acknowledge the change.
+    ///
+    /// Source: `Leader.isQuorumSynced`, which counts `forwardingFollowers`.
     pub(crate) fn can_reconfigure_to(&self, membership: &Membership, lasting: &Lasting) -> bool {
         membership.has_quorum_of(|id| {
             id == lasting.options.me
@@ -363,7 +366,7 @@ impl Leader {
                     .ids
                     .get(&id)
                     .and_then(|link| self.learners.get(link))
-                    .is_some_and(|handler| handler.stage == Stage::Live)
+                    .is_some_and(|handler| handler.stage == Stage::Live && !handler.observer)
         })
     }
 
