@@ -75,30 +75,26 @@ impl Server {
 }
 
 impl Core {
-    /// A snapshot is durable. Returns whether it is the state that a leader sent.
-    pub(in crate::server) fn installed(&mut self, zxid: Zxid) -> bool {
+    /// A snapshot is durable. If it is the state that a leader sent, `zab` hears of it.
+    pub(in crate::server) fn installed(&mut self, zxid: Zxid) {
         let Some(ensemble) = self.ensemble_mut() else {
-            return false;
+            return;
         };
-        if ensemble.state.installing != Some(zxid) {
-            return false;
+        if ensemble.state.installing == Some(zxid) {
+            ensemble.state.installing = None;
+            ensemble.zab.snapshot_stored(zxid);
         }
-        ensemble.state.installing = None;
-        ensemble.zab.snapshot_stored(zxid);
-        true
     }
 
-    /// A snapshot could not be written. Returns whether it was the state that a leader sent.
-    pub(in crate::server) fn install_failed(&mut self, zxid: Zxid) -> bool {
+    /// A snapshot could not be written. If it was the state that a leader sent, `zab` hears of it.
+    pub(in crate::server) fn install_failed(&mut self, zxid: Zxid) {
         let Some(ensemble) = self.ensemble_mut() else {
-            return false;
+            return;
         };
-        let failed = ensemble.state.installing == Some(zxid);
-        if failed {
+        if ensemble.state.installing == Some(zxid) {
             let reason = format!("the leader's state at {zxid} could not be stored");
             ensemble.zab.snapshot_failed(&reason);
         }
-        failed
     }
 
     /// Gives up the snapshot that is being written to a file.
