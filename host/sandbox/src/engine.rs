@@ -11,7 +11,7 @@ use std::{fs, io};
 
 use zabra_core_wasm::abi::ABI;
 
-use crate::{Instance, Trap};
+use crate::{Instance, Trap, precompiled};
 
 /// How finely the time of a step is measured.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
@@ -84,12 +84,25 @@ fn config() -> wasmtime::Config {
 #[derive(Clone)]
 pub struct Module {
     pub(crate) module: wasmtime::Module,
-    /// Where it came from.
-    pub file: PathBuf,
+    origin: Origin,
+}
+
+/// What a module was had from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, or what else to call it.
+    pub name: String,
+    /// Bytes of it.
+    pub bytes: usize,
+    /// Whether it was machine code already.
+    pub compiled: bool,
+    /// SHA-256 of the WebAssembly module, in hexadecimal.
+    pub digest: String,
 }
 
 impl Module {
-    /// Reads a module from a file.
+    /// Reads a module from a file: WebAssembly, if this build has a compiler, or what
+    /// [`Module::compile`] made of it.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -98,37 +111,107 @@ impl Module {
             file: file.into(),
             source,
         })?;
-        let module = Self {
-            module: compile(&engine.engine, &bytes).map_err(|found| LoadError::NoModule {
-                file: file.into(),
-                found,
-            })?,
-            file: file.into(),
+        Self::from_bytes(engine, &file.display().to_string(), &bytes)
+    }
+
+    /// Takes a module that is in memory, by the name that errors call it.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn from_bytes(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self, LoadError> {
+        let compiled = precompiled::is_compiled(bytes);
+        let refused = |found| LoadError::NoModule {
+            name: name.into(),
+            found,
         };
-        let found = Instance::new(engine, &module, Limits::default())
-            .and_then(|mut instance| instance.abi())
-            .map_err(|trap| LoadError::NoModule {
-                file: file.into(),
-                found: trap.to_string(),
-            })?;
-        if found != ABI {
-            return Err(LoadError::Abi {
-                file: file.into(),
+        let (digest, module) = if compiled {
+            let (digest, code) = precompiled::unwrap(bytes).map_err(refused)?;
+            (digest, deserialize(&engine.engine, code).map_err(refused)?)
+        } else {
+            let digest = precompiled::digest(bytes);
+            (digest, compile(&engine.engine, bytes).map_err(refused)?)
+        };
+        let module = Self {
+            module,
+            origin: Origin {
+                name: name.into(),
+                bytes: bytes.len(),
+                compiled,
+                digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            },
+        };
+        let abi = Instance::new(engine, &module, Limits::default())
+            .and_then(|mut instance| instance.abi());
+        match abi.map_err(|trap| refused(trap.to_string()))? {
+            ABI => Ok(module),
+            found => Err(LoadError::Abi {
+                name: name.into(),
                 found,
-            });
+            }),
         }
-        Ok(module)
+    }
+
+    /// What it was had from.
+    #[must_use]
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Compiles a module for any processor of this machine's kind, so that starting with the result
+    /// costs no compilation. It runs only with the version of wasmtime that made it.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    #[cfg(feature = "compile")]
+    pub fn compile(name: &str, wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
+        // What is refused as a module is not worth a file.
+        Self::from_bytes(&Engine::new()?, name, wasm)?;
+        let mut config = config();
+        // Without a target, the features of this very processor would go in.
+        config
+            .target(TARGET)
+            .map_err(|error| LoadError::Engine(error.to_string()))?;
+        let engine =
+            wasmtime::Engine::new(&config).map_err(|error| LoadError::Engine(error.to_string()))?;
+        let code = engine.precompile_module(wasm);
+        let code = code.map_err(|error| LoadError::NoModule {
+            name: name.into(),
+            found: format!("{error:#}"),
+        })?;
+        Ok(precompiled::wrap(wasm, &code))
     }
 }
 
+/// The kind of machine that this is built for, without anything of its processor.
+#[cfg(feature = "compile")]
+const TARGET: &str = env!("ZABRA_TARGET");
+
 #[cfg(feature = "compile")]
 fn compile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<wasmtime::Module, String> {
-    wasmtime::Module::new(engine, bytes).map_err(|error| format!("{error:#}"))
+    if !bytes.starts_with(b"\0asm") {
+        let start = bytes.get(..8).unwrap_or(bytes);
+        let bytes = bytes.len();
+        return Err(format!("{bytes} bytes that begin with {start:02x?}"));
+    }
+    wasmtime::Module::new(engine, bytes)
+        .map_err(|error| format!("one that cannot be compiled: {error:#}"))
 }
 
 #[cfg(not(feature = "compile"))]
-fn compile(_: &wasmtime::Engine, _: &[u8]) -> Result<wasmtime::Module, String> {
-    Err("a module that is not compiled, and this build has no compiler".into())
+fn compile(_: &wasmtime::Engine, bytes: &[u8]) -> Result<wasmtime::Module, String> {
+    let bytes = bytes.len();
+    Err(format!(
+        "{bytes} bytes that are not a compiled core, and this build has no compiler; make one with \
+         `zabra wasm compile` of a build that has"
+    ))
+}
+
+#[expect(unsafe_code, reason = "wasmtime cannot check machine code")]
+fn deserialize(engine: &wasmtime::Engine, code: &[u8]) -> Result<wasmtime::Module, String> {
+    // SAFETY: the digest in the head was right, so this is, whole, what `Module::compile` wrote;
+    // that nobody forged the file is the operator's word, as it is for the binary.
+    let module = unsafe { wasmtime::Module::deserialize(engine, code) };
+    module.map_err(|error| format!("a compiled core that does not run here: {error:#}"))
 }
 
 /// Why a module cannot be had.
@@ -145,15 +228,15 @@ pub enum LoadError {
     },
     /// The file holds no module of Zabra's.
     NoModule {
-        /// Which.
-        file: PathBuf,
+        /// The file.
+        name: String,
         /// What it holds instead.
         found: String,
     },
     /// The module speaks another version of the ABI.
     Abi {
         /// The file.
-        file: PathBuf,
+        name: String,
         /// Its version.
         found: u32,
     },
@@ -164,16 +247,14 @@ impl fmt::Display for LoadError {
         match self {
             Self::Engine(error) => write!(f, "WebAssembly cannot be run here: {error}"),
             Self::Read { file, source } => write!(f, "{}: {source}", file.display()),
-            Self::NoModule { file, found } => write!(
+            Self::NoModule { name, found } => write!(
                 f,
-                "{}: expected a core of Zabra as a WebAssembly module, found {found}",
-                file.display()
+                "{name}: expected a core of Zabra as a WebAssembly module, found {found}"
             ),
-            Self::Abi { file, found } => write!(
+            Self::Abi { name, found } => write!(
                 f,
-                "{}: expected a core of ABI version {ABI}, found version {found}; take the core \
-                 that was built with this server",
-                file.display()
+                "{name}: expected a core of ABI version {ABI}, found version {found}; take the \
+                 core that was built with this server"
             ),
         }
     }

@@ -1,17 +1,18 @@
 //! One life of a sandboxed server: the module with a memory of its own.
 
-use wasmtime::{AsContextMut, Global, Memory, Store, StoreLimits, StoreLimitsBuilder, TypedFunc};
+use wasmtime::{Global, Memory, Store, TypedFunc};
 use zabra_core::ids::Instant;
 use zabra_core::machine::Now;
 use zabra_core::server::{Input, Output};
 use zabra_core_wasm::abi::{self, Open, Opened};
 
 use crate::engine::TICK;
+use crate::faults::{Bounds, Faults};
 use crate::{Engine, Limits, Module, Trap};
 
 /// A module that runs.
 pub struct Instance {
-    store: Store<StoreLimits>,
+    store: Store<Bounds>,
     memory: Memory,
     panicked: Global,
     abi: TypedFunc<(), u32>,
@@ -19,6 +20,8 @@ pub struct Instance {
     open: TypedFunc<u32, u64>,
     step: TypedFunc<u32, u64>,
     limits: Limits,
+    faults: Faults,
+    calls: u64,
 }
 
 impl Instance {
@@ -27,13 +30,20 @@ impl Instance {
     /// # Errors
     /// The module lacks an export, or has an import.
     pub fn new(engine: &Engine, module: &Module, limits: Limits) -> Result<Self, Trap> {
-        let bounds = StoreLimitsBuilder::new()
-            .memory_size(limits.memory_bytes_max)
-            .memories(1)
-            .tables(1)
-            .instances(1)
-            .build();
-        let mut store = Store::new(&engine.engine, bounds);
+        Self::with_faults(engine, module, limits, Faults::default())
+    }
+
+    /// An instance in which something goes wrong.
+    ///
+    /// # Errors
+    /// As for [`Instance::new`].
+    pub fn with_faults(
+        engine: &Engine,
+        module: &Module,
+        limits: Limits,
+        faults: Faults,
+    ) -> Result<Self, Trap> {
+        let mut store = Store::new(&engine.engine, Bounds::new(limits, faults));
         store.limiter(|bounds| bounds);
         store.set_epoch_deadline(ticks(limits));
         let instance = wasmtime::Instance::new(&mut store, &module.module, &[]).map_err(other)?;
@@ -55,6 +65,8 @@ impl Instance {
             memory,
             panicked,
             limits,
+            faults,
+            calls: 0,
         })
     }
 
@@ -77,7 +89,7 @@ impl Instance {
         self.write(at, &batch)?;
         let call = self.open.clone();
         let bytes = length(batch.len())?;
-        let answer = self.watched(|store| call.call(store, bytes))?;
+        let answer = self.counted(&call, bytes)?;
         let answer = self.batch(answer)?;
         abi::decode(answer).map_err(|error| Trap::Corrupt(error.to_string()))
     }
@@ -104,7 +116,7 @@ impl Instance {
             .map_err(|error| Trap::Corrupt(error.to_string()))?;
         let call = self.step.clone();
         let bytes = length(bytes)?;
-        let result = self.watched(|store| call.call(store, bytes))?;
+        let result = self.counted(&call, bytes)?;
         let result = abi::decode_result(self.batch(result)?)
             .map_err(|error| Trap::Corrupt(error.to_string()))?;
         inputs.clear();
@@ -124,7 +136,7 @@ impl Instance {
         self.write(at, batch)?;
         let call = self.step.clone();
         let bytes = length(batch.len())?;
-        let result = self.watched(|store| call.call(store, bytes))?;
+        let result = self.counted(&call, bytes)?;
         self.batch(result)
     }
 
@@ -165,21 +177,40 @@ impl Instance {
     /// Calls, for as long as a call may take.
     fn watched<R>(
         &mut self,
-        call: impl FnOnce(&mut Store<StoreLimits>) -> wasmtime::Result<R>,
+        call: impl FnOnce(&mut Store<Bounds>) -> wasmtime::Result<R>,
     ) -> Result<R, Trap> {
         self.store.set_epoch_deadline(ticks(self.limits));
         call(&mut self.store).map_err(|error| self.trap(&error))
     }
 
+    /// A call of which a [`Faults`] may speak: its result is what the module returned.
+    fn counted(&mut self, call: &TypedFunc<u32, u64>, bytes: u32) -> Result<u64, Trap> {
+        self.calls += 1;
+        let nth = Some(self.calls);
+        if nth == self.faults.trap_at_call {
+            // It is interrupted where it would first look at the time.
+            self.store.set_epoch_deadline(0);
+            let called = call.call(&mut self.store, bytes);
+            return called.map_err(|error| self.trap(&error));
+        }
+        let returned = self.watched(|store| call.call(store, bytes))?;
+        Ok(if nth == self.faults.corrupt_at_call {
+            !returned
+        } else {
+            returned
+        })
+    }
+
     fn trap(&mut self, error: &wasmtime::Error) -> Trap {
+        if self.store.data().refused() {
+            let memory_bytes_max = self.limits.memory_bytes_max;
+            return Trap::OutOfMemory { memory_bytes_max };
+        }
         if let Some(wasmtime::Trap::Interrupt) = error.downcast_ref() {
             let step_ms_max = self.limits.step_ms_max;
             return Trap::Endless { step_ms_max };
         }
         match self.message() {
-            Some(message) if message.contains("memory allocation") => Trap::OutOfMemory {
-                memory_bytes_max: self.limits.memory_bytes_max,
-            },
             Some(message) => Trap::Panicked(message),
             None => Trap::Other(format!("{error:#}")),
         }
@@ -187,7 +218,7 @@ impl Instance {
 
     /// What a panic has left.
     fn message(&mut self) -> Option<String> {
-        let at = self.panicked.get(self.store.as_context_mut()).i32()?;
+        let at = self.panicked.get(&mut self.store).i32()?;
         let at = at.cast_unsigned() as usize;
         let (bytes, text) = self
             .memory

@@ -5,12 +5,14 @@
 //! wrong inside is a [`Trap`]: the instance is worth nothing then, and its last call had no effect.
 
 mod engine;
+pub mod faults;
 mod instance;
 mod machine;
+mod precompiled;
 mod restoring;
 mod trap;
 
-pub use engine::{Engine, Limits, LoadError, Module};
+pub use engine::{Engine, Limits, LoadError, Module, Origin};
 pub use instance::Instance;
 pub use machine::Sandboxed;
 pub use restoring::{Restoring, RestoringError};
