@@ -9,6 +9,8 @@
 
 #[path = "hostile/fake.rs"]
 mod fake;
+#[path = "hostile/foreign.rs"]
+mod foreign;
 #[path = "hostile/frames.rs"]
 mod frames;
 #[path = "hostile/leaders.rs"]

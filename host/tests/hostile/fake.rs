@@ -59,7 +59,7 @@ impl Follower {
     }
 
     /// Like a process that has ended.
-    pub(crate) fn hang_up(&mut self) {
+    pub(crate) fn hang_up(&self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 

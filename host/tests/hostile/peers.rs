@@ -27,7 +27,7 @@ const MEMORY_GROWN_MAX: u64 = 64 * MIB;
 
 /// Three servers that serve, the place of a fourth, and a witness at each of the three.
 pub(crate) struct Ensemble {
-    home: Directory,
+    pub(crate) home: Directory,
     pub(crate) quorum: Vec<SocketAddr>,
     pub(crate) election: Vec<SocketAddr>,
     pub(crate) members: Vec<Server>,

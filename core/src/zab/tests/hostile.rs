@@ -119,3 +119,33 @@ fn who_does_not_say_who_it_is_makes_room_for_others() {
     assert_eq!(lone.sent_on(follower), [format!("PROPOSAL {proposed}")]);
     assert!(proposed > Zxid::ZERO);
 }
+
+#[test]
+fn server_of_a_longer_history_than_a_leader_with_a_quorum_does_not_end_its_epoch() {
+    for (epoch, last) in [(3, zxid(1, 7)), (2, zxid(2, 9))] {
+        let (mut lone, follower) = leading();
+        lone.looks((2, "b"), epoch, last);
+        let foreign = lone.learner_of(P::FOLLOWER_INFO, 2, 5);
+        assert_eq!(lone.sent_on(foreign), NONE);
+        (0..9).for_each(|_| lone.hear_ping(follower));
+        lone.pass(600);
+        assert_eq!(lone.closed, [foreign]);
+        assert_eq!(
+            refusals(&mut lone),
+            [format!(
+                "server 2 has a history up to epoch {epoch} and {last}, this leader one up to epoch \
+                 2 and 0x100000001, and a quorum that has it: is it of another ensemble?"
+            )]
+        );
+        let proposed = lone.propose();
+        assert_eq!(lone.sent_on(follower), [format!("PROPOSAL {proposed}")]);
+    }
+}
+
+#[test]
+fn server_of_this_history_with_a_later_promise_begins_the_next_epoch() {
+    let (mut lone, _) = leading();
+    lone.looks((2, "b"), 1, zxid(1, 1));
+    lone.learner_of(P::FOLLOWER_INFO, 2, 5);
+    assert_eq!(lone.heard_above(), ["Looking"]);
+}

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::ids::{Epoch, Instant, LinkId, Seq, ServerId, Zxid};
 use crate::lane::StoreOp;
 use crate::link::{LinkInput, LinkOutput, Port};
+use crate::wire::election::{Notification, State, VERSION};
 use crate::wire::quorum::{AckEpoch, LearnerInfo, PROTOCOL, Packet, PacketType, Packets};
 use crate::zab::election::Vote;
 use crate::zab::{Membership, Options, Output, Recovered, Zab};
@@ -36,6 +37,8 @@ pub(super) struct Lone {
     sent: BTreeMap<LinkId, Packets>,
     pub(super) closed: Vec<LinkId>,
     dialled: Option<LinkId>,
+    /// To the election ports of these hosts.
+    peers: BTreeMap<String, LinkId>,
     next_link: u64,
 }
 
@@ -80,6 +83,7 @@ impl Lone {
             sent: BTreeMap::new(),
             closed: Vec::new(),
             dialled: None,
+            peers: BTreeMap::new(),
             next_link: 1,
         };
         lone.vote(leader);
@@ -128,6 +132,10 @@ impl Lone {
                     },
                 ) => {
                     self.dialled = Some(link);
+                }
+                Output::Link(link, LinkOutput::Dial { to, .. }) => {
+                    let hosts = to.into_iter().map(|to| (to.host, link));
+                    self.peers.extend(hosts);
                 }
                 Output::Link(link, LinkOutput::Send(bytes)) => {
                     self.sent.entry(link).or_default().receive(bytes);
@@ -191,6 +199,26 @@ impl Lone {
             }
         };
         self.said.drain(..).filter_map(word).collect()
+    }
+
+    /// A voter looks, and votes for itself with this history.
+    pub(super) fn looks(&mut self, (id, host): (i64, &str), epoch: i64, zxid: Zxid) {
+        let link = *self.peers.get(host).unwrap();
+        let opened = LinkInput::Opened {
+            port: Port::Election,
+            peer: ([10, 0, 0, 9], 9).into(),
+        };
+        self.step(|zab| zab.link(link, opened));
+        let vote = Notification {
+            state: State::LOOKING,
+            leader: ServerId(id),
+            zxid,
+            round: 1,
+            peer_epoch: epoch,
+            version: VERSION,
+            config: None,
+        };
+        self.step(|zab| zab.link(link, LinkInput::Received(vote.to_frame())));
     }
 
     // As a learner.
