@@ -90,6 +90,21 @@ impl Lone {
         lone
     }
 
+    /// Server 3 leads epoch 2 with server 1 in the broadcast.
+    pub(super) fn leading() -> (Self, LinkId) {
+        let mut lone = Self::new(3, 3, &[zxid(1, 1)]);
+        let follower = lone.lead(zxid(1, 1));
+        lone.said.clear();
+        (lone, follower)
+    }
+
+    /// Server 1 follows server 3 in the broadcast of epoch 2.
+    pub(super) fn following() -> Self {
+        let mut lone = Self::new(1, 3, &[zxid(1, 1)]);
+        lone.follow();
+        lone
+    }
+
     /// An election has decided.
     pub(super) fn vote(&mut self, leader: i64) {
         self.vote_for(leader, 9, zxid(9, 9));
