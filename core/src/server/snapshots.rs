@@ -222,3 +222,42 @@ impl Core {
         self.tree.abandon_snapshot();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writing() -> Schedule {
+        let mut schedule = Schedule::new(&Config::default(), &Recovered::default(), 1);
+        schedule.under_way = true;
+        schedule
+    }
+
+    #[test]
+    fn late_report_of_a_file_is_not_taken_for_the_state_that_overtook_it() {
+        let mut schedule = writing();
+        schedule.overtake(true);
+        // The leader's state is being written meanwhile.
+        schedule.under_way = true;
+        assert!(schedule.was_overtaken(), "the old file's report");
+        assert!(
+            !schedule.was_overtaken(),
+            "the report of the leader's state"
+        );
+    }
+
+    #[test]
+    fn file_that_was_given_up_unfinished_is_not_reported() {
+        let mut schedule = writing();
+        schedule.overtake(false);
+        assert!(!schedule.was_overtaken());
+    }
+
+    #[test]
+    fn nothing_is_overtaken_when_nothing_is_being_written() {
+        let mut schedule = writing();
+        schedule.under_way = false;
+        schedule.overtake(true);
+        assert!(!schedule.was_overtaken());
+    }
+}

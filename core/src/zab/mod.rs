@@ -146,9 +146,9 @@ impl Zab {
         );
         let outcome = match &mut self.part {
             Part::Learning(learner) if learner.owns(link) => learner.link(input, &mut self.lasting),
-            Part::Leading(leader) if accepted || leader.owns(link) => {
-                leader.link(link, input, &mut self.lasting)
-            }
+            Part::Leading(leader) if accepted || leader.owns(link) => leader
+                .link(link, input, &mut self.lasting)
+                .and_then(|()| leader.check_outbid(&self.election, &self.lasting)),
             Part::Looking | Part::Leading(_) | Part::Learning(_) if accepted => {
                 // A learner comes for a role that is over.
                 self.lasting.out.close(link);
@@ -189,6 +189,7 @@ impl Zab {
                 leader
                     .abandoned(returned, &self.lasting)
                     .and_then(|()| leader.tick(&mut self.lasting))
+                    .and_then(|()| leader.check_outbid(&self.election, &self.lasting))
             }
             Part::Learning(learner) => learner.tick(&mut self.lasting),
         };

@@ -8,6 +8,8 @@ mod learning;
 mod local;
 mod reconfig;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use alloc::string::String;
 use alloc::vec::Vec;

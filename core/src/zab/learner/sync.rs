@@ -119,10 +119,6 @@ impl Learner {
             !matches!(self.stage, Stage::Loading),
             "a state is stored when it was loaded"
         );
-        if lasting.history.last() > zxid {
-            // Own snapshots of later must go too, and they are not what Reset removes.
-            lasting.out.store(StoreOp::Truncate { to: zxid });
-        }
         lasting.out.store(StoreOp::Reset { to: zxid });
         lasting.history.reset(zxid);
         // What was pending in the history that is gone is not, unless the leader says so.
