@@ -368,7 +368,14 @@ impl World {
         side: usize,
         bytes: &[u8],
     ) -> Result<bool, Violation> {
-        self.end(link, side, |end| end.sent.push(bytes));
+        let mut is_slice = false;
+        self.end(link, side, |end| {
+            is_slice = end.sent.is_in_snapshot();
+            end.sent.push(bytes);
+        });
+        if is_slice {
+            self.service.marks.hit("state_of_many_slices");
+        }
         loop {
             let Some(state) = self.links.get_mut(&link) else {
                 return Ok(true);

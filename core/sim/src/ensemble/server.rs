@@ -629,7 +629,12 @@ impl World {
                 let state = version.filter(|_| committed).map(|it| it.state.clone());
                 *file = Some((state, Vec::new()));
             }
-            (SnapshotOp::Chunk(bytes), Some((_, file))) => file.extend_from_slice(bytes),
+            (SnapshotOp::Chunk(bytes), Some((_, file))) => {
+                if !file.is_empty() {
+                    self.service.marks.hit("snapshot_of_many_slices");
+                }
+                file.extend_from_slice(bytes);
+            }
             (SnapshotOp::End, Some((state, file))) => {
                 if let Some(state) = state {
                     snapshot::check(file, state, Some("/zookeeper/config")).map_err(

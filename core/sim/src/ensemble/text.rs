@@ -76,6 +76,7 @@ fn statement(script: &mut Script, words: &[&str]) -> Result<(), String> {
             script.sync_limit = number(sync)?;
         }
         ["snapshots", txns] => base.snapshot_txns = number(txns)?,
+        ["slices", bytes] => base.slice_bytes = number(bytes)?,
         ["outstanding", count] => base.outstanding_max = number(count)?,
         ["history", txns] => script.history_txns = number(txns)?,
         ["drift", ppm] => script.drift_ppm = number(ppm)?,
@@ -245,6 +246,7 @@ impl fmt::Display for Script {
         writeln!(f, "reap {}ms", base.reap_ms)?;
         writeln!(f, "limits {} {}", self.init_limit, self.sync_limit)?;
         writeln!(f, "snapshots {}", base.snapshot_txns)?;
+        writeln!(f, "slices {}", base.slice_bytes)?;
         writeln!(f, "outstanding {}", base.outstanding_max)?;
         writeln!(f, "history {}", self.history_txns)?;
         writeln!(f, "drift {}", self.drift_ppm)?;
