@@ -8,7 +8,7 @@ use zabra_core::ids::LinkId;
 use zabra_core::link::{Endpoint, LinkInput, LinkOutput, Port};
 use zabra_core::server::Input;
 
-use crate::ensemble::history::Bond;
+use crate::ensemble::history::packets::Bond;
 use crate::ensemble::peek::Peeker;
 use crate::ensemble::plan::{Effect, letter};
 use crate::ensemble::{Event, World};
