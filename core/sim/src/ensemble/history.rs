@@ -148,6 +148,13 @@ impl History {
         self.txns.get(&zxid)
     }
 
+    /// Whether a transaction was proposed by this server at this time.
+    #[must_use]
+    pub fn is_proposed(&self, zxid: i64, by: usize, at: u64) -> bool {
+        let txn = self.txns.get(&zxid);
+        txn.is_some_and(|txn| (txn.proposer, txn.proposed_at) == (by, at))
+    }
+
     /// What a server has.
     #[must_use]
     pub fn server(&self, server: usize) -> &Standing {

@@ -12,6 +12,7 @@ pub mod members;
 pub(crate) mod network;
 mod peek;
 pub mod plan;
+mod plots;
 mod server;
 pub mod service;
 pub mod text;

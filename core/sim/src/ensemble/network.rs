@@ -389,6 +389,7 @@ impl World {
             }
             self.history
                 .sends(&mut bond, server, packet.kind, packet.zxid)?;
+            self.service.peer_sends(&bond, server, &packet, self.now)?;
             if let Some(state) = self.links.get_mut(&link) {
                 state.bond = bond;
             }
@@ -559,6 +560,10 @@ impl World {
             let Ok(Some(packet)) = end.given.next() else {
                 return Ok(true);
             };
+            if let Some(state) = self.links.get(&link) {
+                let bond = &state.bond;
+                self.service.peer_hears(bond, server, &packet, self.now)?;
+            }
             if !self.occurs(server, Effect::Receives(packet.kind))? {
                 return Ok(false);
             }
@@ -592,6 +597,7 @@ impl World {
                 if let Some(host) = self.servers.get_mut(*server) {
                     host.links.remove(id);
                 }
+                self.bond_ends(link, *server);
                 self.service.closed(link);
             }
             Some(Who::Caller(caller)) => self.caller_loses(*caller, link),
@@ -638,6 +644,17 @@ impl World {
             .flatten()
             .map(|(id, link)| (*link, self.side(*link, server, *id)))
             .collect()
+    }
+
+    /// Notes that a server hears no more of a connection.
+    pub(super) fn bond_ends(&mut self, link: u64, server: usize) {
+        let state = self.links.get(&link);
+        let bond = state.filter(|state| state.port == Port::Quorum);
+        if let Some(bond) = bond.map(|state| &state.bond)
+            && bond.leader == server
+        {
+            self.service.parts(bond);
+        }
     }
 
     /// The port and the far end of a connection, from one side.

@@ -5,10 +5,13 @@
 //! the state of, and must be what the model says at that zxid.
 
 mod answers;
+mod peers;
+mod sessions;
 mod txns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::ensemble::service::sessions::Sessions;
 use crate::marks::Marks;
 use crate::model::{Outcome, Settings, State};
 use crate::oracle::connection::{Connection, Stage};
@@ -31,8 +34,6 @@ struct Line {
     syncs: VecDeque<(i32, i64)>,
     /// What a sync that was answered promises.
     synced: i64,
-    /// Whether its session was asked for on another connection later.
-    is_moved: bool,
 }
 
 /// Whether the flags of an operation in a multi mean nothing.
@@ -79,8 +80,7 @@ pub struct Service {
     /// The last transaction of each session.
     last_of_session: BTreeMap<i64, i64>,
     ended: BTreeSet<i64>,
-    /// Sessions that were asked for on more than their first connection.
-    resumed: BTreeSet<i64>,
+    sessions: Sessions,
     /// What has happened.
     pub marks: Marks,
 }
@@ -102,7 +102,7 @@ impl Service {
             timeouts: BTreeMap::new(),
             last_of_session: BTreeMap::new(),
             ended: BTreeSet::new(),
-            resumed: BTreeSet::new(),
+            sessions: Sessions::default(),
             marks: Marks::default(),
         }
     }
@@ -122,14 +122,8 @@ impl Service {
         address: &str,
         now: u64,
     ) {
-        let mut is_moved = false;
         if request.session != 0 {
-            for line in self.lines.values_mut().chain(self.gone.values_mut()) {
-                line.is_moved |= line.connection.session() == request.session;
-            }
-            // The leader may hear of two connections in the wrong order, and of the timeout that is
-            // asked for before it is granted.
-            is_moved = !self.resumed.insert(request.session);
+            // The leader hears of the timeout that is asked for before it is granted.
             let (least, greatest) = self.timeout_ms;
             let asked = request.timeout_ms.max(least).min(greatest);
             if let Some(timeout_ms) = self.timeouts.get_mut(&request.session) {
@@ -148,7 +142,6 @@ impl Service {
             writes: VecDeque::new(),
             syncs: VecDeque::new(),
             synced: 0,
-            is_moved,
         };
         self.lines.insert(link, line);
     }
@@ -211,6 +204,7 @@ impl Service {
                 *shown = 0;
             }
         }
+        self.sessions.begins_anew(server);
         let of_server = |(link, line): (&u64, &Line)| (line.server == server).then_some(*link);
         let links: Vec<u64> = self.lines.iter().filter_map(of_server).collect();
         for link in links {
@@ -238,6 +232,7 @@ impl Service {
         if let Some(floor) = self.floors.get_mut(server) {
             *floor = shown;
         }
+        self.sessions.turn_ended(server);
         let lines = self.lines.iter_mut();
         for (link, line) in lines.filter(|(_, line)| line.server == server) {
             if matches!(line.connection.stage, Stage::Open(_)) {

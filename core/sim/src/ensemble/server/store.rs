@@ -23,6 +23,12 @@ impl World {
             self.mix(hash(txn, 0));
         }
         self.history.asks(server, seq, &op, self.now)?;
+        if let StoreOp::Append { zxid, txn } = &op
+            && self.script.cast == Cast::Service
+            && self.history.is_proposed(zxid.0, server, self.now)
+        {
+            self.service.proposes(server, zxid.0, txn, self.now)?;
+        }
         let asked = kinds(&op);
         let is_slow = self.servers.get(server).is_some_and(|it| it.is_disk_slow);
         let sync_us = self.script.base.sync_us * if is_slow { 100 } else { 1 };

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use zabra_core::ids::{Instant, LinkId};
-use zabra_core::link::{LinkInput, Port};
+use zabra_core::link::{LinkInput, LinkOutput, Port};
 use zabra_core::server::{Event as CoreEvent, HostFacts, Input, Output};
 use zabra_core::zab::MembershipOp;
 
@@ -85,6 +85,7 @@ impl World {
             }
         }
         self.mix(inputs.len() as u64 ^ self.now);
+        self.hears_clients(server, &inputs);
         let Some(host) = self.servers.get_mut(server) else {
             return Ok(());
         };
@@ -97,6 +98,8 @@ impl World {
         // Only the order within a lane means anything; the judges want to know what is proposed
         // before it is sent, and what servers agree on before clients see it.
         outputs.sort_by_key(|output| self.rank(server, output));
+        let parted = outputs.iter().filter_map(closes);
+        self.parts(server, parted.collect());
         for output in outputs {
             if self.life(server) != life {
                 return Ok(());
@@ -123,6 +126,29 @@ impl World {
             self.schedule_step_at(server, at);
         }
         Ok(())
+    }
+
+    /// Notes what a server has in its turn from its clients.
+    fn hears_clients(&mut self, server: usize, inputs: &[Input]) {
+        let Some(host) = self.servers.get(server) else {
+            return;
+        };
+        for input in inputs {
+            if let Input::Link(id, LinkInput::Received(_)) = input
+                && let Some(link) = host.links.get(id)
+            {
+                self.service.hears(server, *link, self.now);
+            }
+        }
+    }
+
+    /// Notes that a server is about to close connections: it has let their peers go before.
+    fn parts(&mut self, server: usize, ids: Vec<LinkId>) {
+        for id in ids {
+            let host = self.servers.get(server);
+            let link = host.and_then(|host| host.links.get(&id).copied());
+            self.bond_ends(link.unwrap_or(0), server);
+        }
     }
 
     fn rank(&self, server: usize, output: &Output) -> u8 {
@@ -202,6 +228,7 @@ impl World {
             host.listening.remove(&port)
         };
         if has_changed && port == Port::Quorum {
+            self.service.changes_role(server);
             self.occurs(
                 server,
                 if is_on {
@@ -244,6 +271,13 @@ impl World {
             self.history.loads(server, zxid, digest)?;
         }
         Ok(())
+    }
+}
+
+fn closes(output: &Output) -> Option<LinkId> {
+    match output {
+        Output::Link(link, LinkOutput::Close) => Some(*link),
+        _ => None,
     }
 }
 

@@ -163,6 +163,9 @@ impl Service {
                 describe,
             )?;
             self.marks.hit("session_resumed");
+            let since = line.connection.opened;
+            self.sessions
+                .moves(line.server, response.session, line.server, since);
         }
         let (least, greatest) = self.timeout_ms;
         let expected = request.timeout_ms.max(least).min(greatest);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::ensemble::history::History;
 use crate::ensemble::members::RECONFIG;
+use crate::ensemble::service::sessions::{SESSION_EXPIRED, SESSION_MOVED};
 use crate::ensemble::service::{Service, is_undecodable};
 use crate::model::{Caller, Outcome, Settings, State, Trigger, write};
 use crate::oracle::Version;
@@ -89,7 +90,7 @@ impl Service {
             || format!("{:#x} is closed and is not there", header.session),
         )?;
         // The leader that ends a session gave it a whole timeout since it last proposed something
-        // of it.
+        // of it. What else it has heard was judged when it proposed the end.
         let previous = history.txn(self.last_of(header.session));
         if let (Some(end), Some(previous)) = (history.txn(header.zxid), previous)
             && end.proposer == previous.proposer
@@ -184,7 +185,7 @@ impl Service {
             "C1 writes follow what was shown",
             || format!("{header:?} was asked for when {floor:#x} had been shown"),
         )?;
-        let is_moved = line.is_moved;
+        let through = line.server;
         let mut pending = line.connection.pending.iter_mut();
         let is_next = |pending: &&mut Pending| {
             pending.op.is_write() && pending.prepared.is_none() && pending.xid == header.xid
@@ -198,6 +199,10 @@ impl Service {
         let found = header
             .refusal()
             .map_err(|error| Violation::new("txn", error))?;
+        if header.kind != CLOSE_SESSION {
+            let refusal = found.map(|(_, err)| err);
+            self.sessions.ensure_owned(header.zxid, through, refusal)?;
+        }
         let caller = Caller {
             session: header.session,
             identities: Rc::clone(&pending.caller.identities),
@@ -216,8 +221,8 @@ impl Service {
         // Of a session that is over the leader refuses a multi as a whole, where ZooKeeper refuses
         // its first operation.
         let is_over = !state.sessions.contains_key(&header.session) && header.kind == -1;
-        if let Some((_, err @ (-118 | -112))) = found
-            && (is_over || (is_moved && err == -118))
+        if let Some((_, err @ (SESSION_MOVED | SESSION_EXPIRED))) = found
+            && (is_over || err == SESSION_MOVED)
         {
             self.marks.hit(if is_over {
                 "write_of_ended_session"

@@ -1,0 +1,101 @@
+//! Faults that belong together: what hurts only in an order that chance seldom brings about.
+
+use crate::ensemble::plan::{Cast, Fault, LEADER, Planned, Script, When};
+use crate::plan::OP_KINDS;
+use crate::rng::Rng;
+
+/// Where `sync` is among the operations that clients choose from, and reads of data.
+const SYNC: usize = 13;
+const GET_DATA: usize = 7;
+const _: () = assert!(SYNC < OP_KINDS && GET_DATA < OP_KINDS);
+
+impl Script {
+    /// A few runs have a plot.
+    pub(super) fn draw_plot(&mut self, rng: &mut Rng) {
+        // Somebody else must be there to lead, and another to follow.
+        if self.voters < 3 {
+            return;
+        }
+        match rng.below(24) {
+            0 | 1 => self.cut_the_leader_off(rng),
+            2 | 3 => self.let_a_commit_be_unheard(rng),
+            4 => self.snapshot_what_is_cut(rng),
+            _ => {}
+        }
+    }
+
+    /// A leader that nobody hears serves its clients on, while others have a new one: so long as it
+    /// has not noticed. It notices late because it is not given its turn, or because its followers
+    /// went without a word.
+    fn cut_the_leader_off(&mut self, rng: &mut Rng) {
+        self.cast = Cast::Service;
+        self.base.tick_ms = 200;
+        for operation in [SYNC, GET_DATA] {
+            if let Some(weight) = self.base.weights.get_mut(operation) {
+                *weight += 12;
+            }
+        }
+        let at = rng.between(1_000_000, 2_500_000);
+        let is_paused = rng.one_in(2);
+        let plot = |after_us, fault, for_us| Planned {
+            when: When::At(at + after_us),
+            fault,
+            for_us,
+        };
+        self.faults = vec![plot(0, Fault::Isolate(LEADER), 3_000_000)];
+        if is_paused {
+            // The others miss it for `syncLimit` ticks, and elect; their clients must see
+            // something before it has its turn.
+            let for_us = rng.between(1_200_000, 2_500_000);
+            self.faults.push(plot(1000, Fault::Pause(LEADER), for_us));
+        } else {
+            // It misses them for `syncLimit` ticks, and they have that time to come back.
+            self.sync_limit = 15;
+            let everyone = 0..self.servers();
+            let leader = rng.index(self.voters);
+            let others = everyone.filter(|server| *server != leader).collect();
+            self.faults.push(plot(1000, Fault::Power(others), 20_000));
+        }
+    }
+
+    /// A server has a transaction that its leader has committed, and has not heard of that; another
+    /// has nothing of it and as good a name. Then the leader dies.
+    fn let_a_commit_be_unheard(&mut self, rng: &mut Rng) {
+        let without = rng.index(self.voters);
+        let with = (without + 1 + rng.index(self.voters - 1)) % self.voters;
+        // To the slow one it takes a while, back as long, and there again.
+        let way_us = rng.between(30, 80) * 1000;
+        let at = rng.between(1_500_000, self.base.duration_us - 1_000_000);
+        let plot = |at, fault, for_us| Planned {
+            when: When::At(at),
+            fault,
+            for_us,
+        };
+        let cut = at - way_us * 5 / 2;
+        self.base.pace_us = self.base.pace_us.min(15_000);
+        self.faults = vec![
+            plot(at - way_us * 8, Fault::SlowLinks(with, way_us), way_us * 8),
+            plot(cut, Fault::Block(LEADER, without), 500_000),
+            plot(at, Fault::Kill(vec![LEADER]), 3_000_000),
+        ];
+    }
+
+    /// A leader that is alone logs what nobody else has, and starts with it; it could have it in a
+    /// snapshot before it hears that it is to be cut off.
+    fn snapshot_what_is_cut(&mut self, rng: &mut Rng) {
+        self.base.snapshot_txns = 4;
+        self.history_txns = 500;
+        self.base.pace_us = self.base.pace_us.min(15_000);
+        let at = rng.between(1_000_000, 2_500_000);
+        let alone_us = rng.between(50, 250) * 1000;
+        let plot = |after_us, fault, for_us| Planned {
+            when: When::At(at + after_us),
+            fault,
+            for_us,
+        };
+        self.faults = vec![
+            plot(0, Fault::Isolate(LEADER), 3_000_000),
+            plot(alone_us, Fault::Kill(vec![LEADER]), 100_000),
+        ];
+    }
+}
