@@ -4,10 +4,11 @@ use crate::ensemble::plan::{Cast, Fault, LEADER, Planned, Script, When};
 use crate::plan::OP_KINDS;
 use crate::rng::Rng;
 
-/// Where `sync` is among the operations that clients choose from, and reads of data.
-const SYNC: usize = 13;
+/// Where these are among the operations that clients choose from.
+const CREATE: usize = 0;
 const GET_DATA: usize = 7;
-const _: () = assert!(SYNC < OP_KINDS && GET_DATA < OP_KINDS);
+const SYNC: usize = 13;
+const _: () = assert!(SYNC < OP_KINDS);
 
 impl Script {
     /// A few runs have a plot.
@@ -30,11 +31,16 @@ impl Script {
     fn cut_the_leader_off(&mut self, rng: &mut Rng) {
         self.cast = Cast::Service;
         self.base.tick_ms = 200;
-        for operation in [SYNC, GET_DATA] {
-            if let Some(weight) = self.base.weights.get_mut(operation) {
-                *weight += 12;
+        // A sync waits for what was proposed before it: only who proposes nothing answers one.
+        self.base.weights = [0; OP_KINDS];
+        for (operation, weight) in [(CREATE, 1), (SYNC, 40), (GET_DATA, 40)] {
+            if let Some(slot) = self.base.weights.get_mut(operation) {
+                *slot = weight;
             }
         }
+        self.base.acts = 2000;
+        self.base.pace_us = 10_000;
+        self.base.clients = self.base.clients.max(6);
         let at = rng.between(1_000_000, 2_500_000);
         let is_paused = rng.one_in(2);
         let plot = |after_us, fault, for_us| Planned {
@@ -46,7 +52,8 @@ impl Script {
         if is_paused {
             // The others miss it for `syncLimit` ticks, and elect; their clients must see
             // something before it has its turn.
-            let for_us = rng.between(1_200_000, 2_500_000);
+            self.sync_limit = 3;
+            let for_us = rng.between(1_000_000, 1_700_000);
             self.faults.push(plot(1000, Fault::Pause(LEADER), for_us));
         } else {
             // It misses them for `syncLimit` ticks, and they have that time to come back.
@@ -59,24 +66,28 @@ impl Script {
     }
 
     /// A server has a transaction that its leader has committed, and has not heard of that; another
-    /// has nothing of it and as good a name. Then the leader dies.
+    /// has nothing of it, has heard of as many commits, and perhaps a better number. Then the leader
+    /// dies.
+    ///
+    /// Both hear the same, one after the other, so that they have heard of the same commits only if
+    /// there was none in between: while the leader waits for the slow one.
     fn let_a_commit_be_unheard(&mut self, rng: &mut Rng) {
         let without = rng.index(self.voters);
         let with = (without + 1 + rng.index(self.voters - 1)) % self.voters;
         // To the slow one it takes a while, back as long, and there again.
         let way_us = rng.between(30, 80) * 1000;
-        let at = rng.between(1_500_000, self.base.duration_us - 1_000_000);
-        let plot = |at, fault, for_us| Planned {
-            when: When::At(at),
+        let end = rng.between(1_500_000, self.base.duration_us - 1_000_000);
+        let plot = |before_us, fault, for_us| Planned {
+            when: When::At(end - before_us),
             fault,
             for_us,
         };
-        let cut = at - way_us * 5 / 2;
         self.base.pace_us = self.base.pace_us.min(15_000);
         self.faults = vec![
-            plot(at - way_us * 8, Fault::SlowLinks(with, way_us), way_us * 8),
-            plot(cut, Fault::Block(LEADER, without), 500_000),
-            plot(at, Fault::Kill(vec![LEADER]), 3_000_000),
+            plot(way_us * 8, Fault::SlowLinks(with, way_us), way_us * 8),
+            plot(way_us * 27 / 10, Fault::Block(without, LEADER), 500_000),
+            plot(way_us * 24 / 10, Fault::Block(LEADER, without), 500_000),
+            plot(0, Fault::Kill(vec![LEADER]), 3_000_000),
         ];
     }
 
