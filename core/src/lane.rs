@@ -4,12 +4,13 @@
 //! snapshot being written.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, Zxid};
 
 /// An operation on the log's lane. None is begun before the one before it is durable, save that
 /// appends in a row may share one fsync.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StoreOp {
     /// Append one transaction.
     Append {
@@ -52,7 +53,7 @@ pub enum StoreOp {
 }
 
 /// An operation on the one snapshot being written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SnapshotOp {
     /// Begin a snapshot of the state at `zxid`.
     Begin {

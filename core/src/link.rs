@@ -6,9 +6,10 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Port {
     /// Clients, to any server.
     Client,
@@ -20,7 +21,7 @@ pub enum Port {
 
 /// Where a server listens, as its configuration says: a name is resolved by the driver, at every
 /// attempt anew.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     /// A name or an address; of IPv6 without brackets.
     pub host: String,
@@ -39,7 +40,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// What happened on a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkInput {
     /// A connection was accepted, or one that the machine asked for is there; the first input of
     /// its link.
@@ -63,7 +64,7 @@ pub enum LinkInput {
 }
 
 /// What to do on a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkOutput {
     /// Connect to the first of these that answers, and report [`LinkInput::Opened`] or, if none
     /// does in time, [`LinkInput::Closed`]. The first output of its link.

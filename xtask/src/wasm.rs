@@ -9,7 +9,7 @@ use crate::report::Outcome;
 use crate::workspace::{Workspace, ask, run};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-const PACKAGE: &str = "zabra-core";
+const PACKAGE: &str = "zabra-core-wasm";
 /// Debian's packages rustc-web, cargo-web and rust-web-src: a toolchain and the sources of core and
 /// alloc.
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
@@ -95,8 +95,12 @@ fn build_arguments(workspace: &Workspace) -> Vec<String> {
     // Two cargos must not wait for each other's lock, nor clear each other's files.
     let target = workspace.target.join("wasm").to_string_lossy().into_owned();
     [
-        "build",
-        "--release",
+        "rustc",
+        "--lib",
+        "--crate-type",
+        "cdylib",
+        "--profile",
+        "wasm",
         "--locked",
         "-p",
         PACKAGE,

@@ -5,10 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The settings of one server. Times are milliseconds, sizes are bytes.
 ///
 /// Source of every default: ZooKeeper 3.9's `zoo.cfg` keys and system properties of the same names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// `tickTime`: the length of a session expiry bucket.
     pub tick_ms: u32,
@@ -60,7 +62,7 @@ pub struct Config {
 }
 
 /// What must not stand in a log: it has no text.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret(String);
 
 impl Secret {
@@ -84,7 +86,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Which four-letter words are answered. `srvr` always is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FourLetterWords {
     /// `*`.
     All,
@@ -93,7 +95,7 @@ pub enum FourLetterWords {
 }
 
 /// What a server prints about its host but does not use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostConfig {
     /// The port for clients.
     pub client_port: u16,

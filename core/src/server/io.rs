@@ -4,13 +4,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{LinkId, Seq, SessionId, Zxid};
 pub use crate::lane::{SnapshotOp, StoreOp};
 use crate::link::{Endpoint, LinkInput, LinkOutput, Port};
 use crate::zab::{self, MembershipOp};
 
 /// What the driver reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
     /// Something happened on a client's connection.
     Link(LinkId, LinkInput),
@@ -36,7 +38,7 @@ pub enum Input {
 }
 
 /// What the driver must do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
     /// Do something on a connection.
     Link(LinkId, LinkOutput),
@@ -61,7 +63,7 @@ pub enum Output {
 }
 
 /// What only the host can know at the moment a four-letter word asks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// Bytes of the snapshots' directory.
     pub data_dir_bytes: u64,
@@ -81,7 +83,7 @@ pub struct HostFacts {
 }
 
 /// A count of measurements with their sum and extremes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many.
     pub count: u64,
@@ -117,7 +119,7 @@ impl Summary {
 }
 
 /// What is worth telling an operator. Events never influence the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
     /// A connection was closed by the server for a reason that is the peer's fault.

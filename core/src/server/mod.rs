@@ -28,6 +28,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{Instant, LinkId, Seq, SessionId, Zxid};
 use crate::link::{LinkInput, LinkOutput, Port};
@@ -76,7 +77,7 @@ const MULTI_READ_FRAMES_MAX: usize = 4;
 const HANDSHAKE_BYTES_MAX: u32 = 4096;
 
 /// What the store found, besides the tree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovered {
     /// Whether a snapshot was there. Without one the server writes the first before it serves: a
     /// log without snapshot is no data directory to ZooKeeper.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::membership::Membership;
 use crate::ids::{Epoch, LinkId, Seq, ServerId, Zxid};
@@ -13,7 +14,7 @@ use crate::link::{Endpoint, LinkOutput, Port};
 use crate::wire::records::Id;
 
 /// One server's place in its ensemble and the ensemble's times.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// Which server this is.
     pub me: ServerId,
@@ -173,7 +174,7 @@ pub enum Output {
 }
 
 /// What a host writes about memberships.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MembershipOp {
     /// It was proposed: `zoo.cfg.dynamic.next`.
     Seen(Membership),
@@ -182,7 +183,7 @@ pub enum MembershipOp {
 }
 
 /// What is worth telling an operator. Events never influence the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
     /// A peer's connection was closed for a fault of the peer.

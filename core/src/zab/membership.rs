@@ -12,6 +12,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 pub use parse::MembershipError;
 pub use reconfig::ReconfigError;
 
@@ -21,7 +23,7 @@ use crate::link::Endpoint;
 /// Who is in the ensemble: the servers, their weights and groups, and the version of it all.
 ///
 /// Two are equal when version, servers, weights and groups are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// The zxid of the transaction that made it; 0 is the first of all.
     pub version: i64,
@@ -35,7 +37,7 @@ pub struct Membership {
 }
 
 /// One server of the ensemble.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Where learners connect to it when it leads.
     pub quorum: Vec<Endpoint>,

@@ -13,6 +13,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::conn::Stage;
 use super::overlay::Overlay;
@@ -29,7 +30,7 @@ pub(super) use local::Passage;
 use state::State;
 
 /// What an operator decides about a server of an ensemble, beside what [`zab::Options`] holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnsembleConfig {
     /// `readonlymode.enabled`: without a leader, clients that ask for it may read.
     pub read_only_mode: bool,
