@@ -46,8 +46,10 @@ fn ensure_holds(name: &str, script: &Script, cast: Cast) -> Report {
     };
     let report = run(script);
     assert_eq!(report.violation, None, "{name} with {cast:?}: {report}");
-    let mut marks = report.marks.iter();
-    let was_disturbed = marks.any(|(mark, _)| mark.starts_with("fault"));
+    let was_disturbed = report
+        .marks
+        .iter()
+        .any(|(mark, _)| mark.starts_with("fault"));
     assert!(was_disturbed, "{name} with {cast:?} meets no fault");
     report
 }
