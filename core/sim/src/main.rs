@@ -185,11 +185,21 @@ fn read(file: &str) -> Result<Script, String> {
 
 fn run_file(file: &str, is_verbose: bool) -> ExitCode {
     match read(file) {
-        Ok(script) => conclude(&run_script(&script, is_verbose)),
+        Ok(script) => {
+            let report = run_script(&script, is_verbose);
+            say_marks(&report.marks);
+            conclude(&report)
+        }
         Err(error) => {
             say(error);
             ExitCode::from(2)
         }
+    }
+}
+
+fn say_marks(marks: &Marks) {
+    for (name, count) in marks.iter() {
+        say(format_args!("{count:>10} {name}"));
     }
 }
 
@@ -295,9 +305,7 @@ impl Campaign {
                 tally.take(seed, "3..7", || run_script(&script, false));
             }
         }
-        for (name, count) in tally.marks.iter() {
-            say(format_args!("{count:>10} {name}"));
-        }
+        say_marks(&tally.marks);
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let per_second = tally.events * 1000 / millis.max(1);
         say(format_args!(

@@ -13,6 +13,7 @@ mod mishaps;
 pub(crate) mod network;
 mod peek;
 pub mod plan;
+mod plots;
 mod server;
 pub mod service;
 pub mod text;

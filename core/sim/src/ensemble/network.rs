@@ -8,7 +8,7 @@ use zabra_core::ids::LinkId;
 use zabra_core::link::{Endpoint, LinkInput, LinkOutput, Port};
 use zabra_core::server::Input;
 
-use crate::ensemble::history::Bond;
+use crate::ensemble::history::packets::Bond;
 use crate::ensemble::peek::Peeker;
 use crate::ensemble::plan::{Effect, letter};
 use crate::ensemble::trials::ELECTION;
@@ -398,6 +398,7 @@ impl World {
             }
             self.history
                 .sends(&mut bond, server, packet.kind, packet.zxid)?;
+            self.service.peer_sends(&bond, server, &packet, self.now)?;
             if let Some(state) = self.links.get_mut(&link) {
                 state.bond = bond;
             }
@@ -568,6 +569,10 @@ impl World {
             let Ok(Some(packet)) = end.given.next() else {
                 return Ok(true);
             };
+            if let Some(state) = self.links.get(&link) {
+                let bond = &state.bond;
+                self.service.peer_hears(bond, server, &packet, self.now)?;
+            }
             if !self.occurs(server, Effect::Receives(packet.kind))? {
                 return Ok(false);
             }
@@ -601,6 +606,7 @@ impl World {
                 if let Some(host) = self.servers.get_mut(*server) {
                     host.links.remove(id);
                 }
+                self.bond_ends(link, *server);
                 self.service.closed(link);
             }
             Some(Who::Caller(caller)) => self.caller_loses(*caller, link),
@@ -670,6 +676,17 @@ impl World {
             .flatten()
             .map(|(id, link)| (*link, self.side(*link, server, *id)))
             .collect()
+    }
+
+    /// Notes that a server hears no more of a connection.
+    pub(super) fn bond_ends(&mut self, link: u64, server: usize) {
+        let state = self.links.get(&link);
+        let bond = state.filter(|state| state.port == Port::Quorum);
+        if let Some(bond) = bond.map(|state| &state.bond)
+            && bond.leader == server
+        {
+            self.service.parts(bond);
+        }
     }
 
     /// The port and the far end of a connection, from one side.

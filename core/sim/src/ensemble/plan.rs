@@ -200,6 +200,13 @@ impl Script {
     /// The run of this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        let mut script = Self::without_plot(seed);
+        script.draw_plot(&mut Rng::keyed(seed, Stream::Plan, 12, 0));
+        script
+    }
+
+    /// The same, but for what [`plots`](super::plots) changes.
+    pub(super) fn without_plot(seed: u64) -> Self {
         let mut rng = Rng::keyed(seed, Stream::Plan, 10, 0);
         let mut base = Plan::new(seed);
         base.faults.clear();

@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<Script, String> {
         .find_map(|line| line.trim().strip_prefix("seed "))
         .map_or(Ok(0), |seed| seed.trim().parse::<u64>())
         .map_err(|error| format!("seed: {error}"))?;
-    let mut script = Script::new(seed);
+    let mut script = Script::without_plot(seed);
     script.faults.clear();
     script.cast = Cast::Service;
     script.trial = Trial::None;

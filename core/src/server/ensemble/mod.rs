@@ -199,7 +199,7 @@ impl Server {
             zab::Output::Request { from, data, ids } => self.forwarded(from, data, ids),
             zab::Output::SyncAnswered(link) => self.release_learner(link),
             zab::Output::Synced => self.synced(),
-            zab::Output::PingDue => core.tell_touched(),
+            zab::Output::PingDue => self.answer_ping(),
             zab::Output::Touches(data) => core.touched(&data),
             zab::Output::Revalidate { from, data } => self.revalidate(from, &data),
             zab::Output::Revalidated(data) => self.revalidated(&data),

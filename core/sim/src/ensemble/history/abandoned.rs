@@ -63,7 +63,8 @@ mod tests {
     use zabra_core::ids::{Epoch, Seq, Zxid};
     use zabra_core::lane::StoreOp;
 
-    use crate::ensemble::history::{Bond, History};
+    use crate::ensemble::history::History;
+    use crate::ensemble::history::packets::Bond;
 
     const NEWLEADER: i32 = 10;
     const UPTODATE: i32 = 12;
@@ -94,11 +95,8 @@ mod tests {
 
         fn begins(&mut self, leader: usize, learner: usize, epoch: i32) {
             let zxid = Epoch(epoch).start().0;
-            let mut bond = Bond {
-                learner,
-                leader,
-                ..Bond::default()
-            };
+            let mut bond = Bond::default();
+            (bond.learner, bond.leader) = (learner, leader);
             self.enters(leader, epoch);
             for kind in [17, NEWLEADER] {
                 self.history.sends(&mut bond, leader, kind, zxid).unwrap();
