@@ -306,7 +306,7 @@ impl World {
     }
 
     /// Adds a client that sees whether a server serves.
-    pub(super) fn add_probe(&mut self, server: usize) {
+    fn add_probe(&mut self, server: usize) {
         let id = self.callers.len() as u64;
         let mut rng = Rng::keyed(0, Stream::Plan, 3, id);
         let mut caller = Caller::new(id, &self.script.base, &mut rng);
@@ -316,6 +316,13 @@ impl World {
             stage: ProbeStage::Connecting,
         });
         self.callers.push(caller);
+    }
+
+    /// Adds a probe of each server that must serve.
+    pub(super) fn add_probes(&mut self) {
+        for server in self.up() {
+            self.add_probe(server);
+        }
     }
 
     /// Lets every probe do what is next.

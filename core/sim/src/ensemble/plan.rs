@@ -257,13 +257,10 @@ impl Script {
                 } else {
                     rng.index(self.servers())
                 };
-                // Nobody leaves by chance, only in scenarios: who is taken in again while it cannot
-                // hear of it knows a membership without itself, and stays alone until its
-                // operator gives it another.
-                if rng.below(2) == 0 {
-                    Change::Vote(server)
-                } else {
-                    Change::Observe(server)
+                match rng.below(5) {
+                    0 | 1 => Change::Vote(server),
+                    2 => Change::Observe(server),
+                    _ => Change::Remove(server),
                 }
             });
             let changes = changes.collect();

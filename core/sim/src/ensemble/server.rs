@@ -119,11 +119,6 @@ impl Host {
             membership_seen: None,
         }
     }
-
-    /// Whether its files name a membership that is not in force.
-    pub(super) const fn has_pending_membership(&self) -> bool {
-        self.membership_seen.is_some()
-    }
 }
 
 impl World {
@@ -466,6 +461,11 @@ impl World {
         let seen = host.membership_seen.as_ref();
         let seen = seen.and_then(|seen| View::parse(&seen.to_text()));
         self.mix(version.cast_unsigned());
+        self.note(|| {
+            let seen = seen.as_ref().map(|it| format!(", {it} is proposed"));
+            let name = letter(server);
+            format!("{name} has {in_force} in force{}", seen.unwrap_or_default())
+        });
         self.service.marks.hit("membership_written");
         self.history.remembers(server, in_force, seen)
     }

@@ -191,6 +191,24 @@ fn a_later_round_is_joined_with_the_better_of_both_first_votes() {
 }
 
 #[test]
+fn a_later_round_of_one_that_does_not_know_of_its_vote_is_joined() {
+    // Server 2 alone has a vote, and a change that gives server 1 one is pending.
+    let nobody = vote(NOBODY, 4, 7, 1);
+    let pending = membership(2, 0, "version=5");
+    let committed = Membership::parse("server.2=b:1:2\nversion=4").unwrap();
+    let mut bench = Bench::new(2, committed, voter(5, 1));
+    bench.voters.last_seen = Some(pending);
+    assert_eq!(bench.verdict(), None);
+    let tell = bench.hear(1, State::LOOKING, nobody);
+    assert_eq!(tell, Tell::Everyone);
+    assert_eq!(*bench.round.proposal(), vote(2, 5, 7, 1));
+    assert_eq!(bench.hear(1, State::LOOKING, nobody), Tell::Nobody);
+    assert_eq!(bench.verdict(), None);
+    bench.hear(1, State::LOOKING, vote(2, 5, 7, 1));
+    assert_eq!(bench.verdict(), Some(vote(2, 5, 7, 1)));
+}
+
+#[test]
 fn who_was_heard_in_an_earlier_round_is_waited_for_in_a_later_one() {
     let mut bench = Bench::new(2, membership(5, 0, ""), voter(5, 1));
     for from in [3, 4, 5] {
