@@ -15,6 +15,7 @@ pub mod plan;
 mod server;
 pub mod service;
 pub mod text;
+mod votes;
 
 use core::cell::RefCell;
 use core::cmp::Reverse;
@@ -29,6 +30,7 @@ use crate::ensemble::network::Link;
 use crate::ensemble::plan::{Cast, Effect, Fault, LEADER, Script, When, letter};
 use crate::ensemble::server::Host;
 use crate::ensemble::service::Service;
+use crate::ensemble::votes::Votes;
 use crate::rng::{Rng, Stream};
 use crate::violation::{Violation, ensure};
 use crate::world::Report;
@@ -68,6 +70,8 @@ pub struct World {
     callers: Vec<Caller>,
     history: History,
     service: Service,
+    /// What each was told of elections.
+    votes: Vec<Votes>,
     /// How often what each conditional fault waits for has happened.
     occurred: Vec<u64>,
     /// Each fault that is at work, with the servers it has met.
@@ -105,6 +109,7 @@ impl World {
             servers: (0..count)
                 .map(|server| Host::new(&script, server))
                 .collect(),
+            votes: (0..count).map(|_| Votes::default()).collect(),
             blocked: vec![vec![0; count]; count],
             occurred: vec![0; script.faults.len()],
             at_work: vec![None; script.faults.len()],

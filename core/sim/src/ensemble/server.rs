@@ -4,11 +4,11 @@ use core::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use zabra_core::ids::{Instant, LinkId, Seq, UnixMillis};
+use zabra_core::ids::{Instant, LinkId, Seq, ServerId, UnixMillis};
 use zabra_core::link::{LinkInput, Port};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event as CoreEvent, HostFacts, Input, Output, SnapshotOp, StoreOp};
-use zabra_core::zab::{Membership, MembershipOp};
+use zabra_core::zab::{self, Membership, MembershipOp};
 
 use crate::boot;
 use crate::disk::SimDisk;
@@ -442,7 +442,19 @@ impl World {
             Output::Snapshot(op) => self.perform_snapshot(server, op),
             Output::Store(seq, op) => self.perform_store(server, seq, op),
             Output::Membership(op) => self.remembers(server, op),
+            Output::Event(CoreEvent::Zab(zab::Event::Elected { leader, round, .. })) => {
+                self.elects(server, leader, round)
+            }
             Output::Event(_) => Ok(()),
+        }
+    }
+
+    fn elects(&self, server: usize, leader: ServerId, round: i64) -> Result<(), Violation> {
+        let is_itself = usize::try_from(leader.0).is_ok_and(|leader| leader == server + 1);
+        let views = &self.history.server(server).views;
+        match self.votes.get(server) {
+            Some(votes) if is_itself => votes.judge(server, round, views),
+            _ => Ok(()),
         }
     }
 
