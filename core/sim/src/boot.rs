@@ -213,16 +213,17 @@ fn drill(birth: Birth<'_>) -> Result<Born, String> {
     born(birth, Box::new(core), recovered.last, epochs, is_trusted)
 }
 
+fn endpoints(server: usize, port: Port) -> Vec<Endpoint> {
+    vec![Endpoint {
+        host: host_name(server),
+        port: port_number(port),
+    }]
+}
+
 /// The membership that a server is given at first: a spare one knows the first membership, and
 /// itself.
 #[must_use]
 pub fn membership(script: &Script, server: usize) -> Membership {
-    let endpoints = |server: usize, port: Port| {
-        vec![Endpoint {
-            host: host_name(server),
-            port: port_number(port),
-        }]
-    };
     let first = script.voters + script.observers;
     let member = |server: usize| Member {
         quorum: endpoints(server, Port::Quorum),
@@ -252,6 +253,7 @@ fn options(birth: &Birth<'_>) -> zab::Options {
         observer: own.is_some_and(|own| !own.voter),
         committed: birth.membership.clone(),
         last_seen: birth.membership_seen.cloned(),
+        election: endpoints(birth.server, Port::Election),
         reconfig_enabled: script.reconfigures(),
         tick_ms: script.base.tick_ms,
         init_limit: script.init_limit,

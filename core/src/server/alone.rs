@@ -72,6 +72,7 @@ impl Alone {
             observer: false,
             committed: membership(voters),
             last_seen: None,
+            election: Vec::new(),
             reconfig_enabled: false,
             tick_ms: 1000,
             init_limit: 10,

@@ -24,6 +24,9 @@ pub struct Options {
     pub committed: Membership,
     /// A membership that was proposed later and of which it is not known whether it was committed.
     pub last_seen: Option<Membership>,
+    /// Where this server listens for peers' votes as long as no membership names it: where the last
+    /// one that did said it is. It may be taken in again while it cannot hear of it.
+    pub election: Vec<Endpoint>,
     /// `reconfigEnabled`: whether memberships change while the servers run.
     pub reconfig_enabled: bool,
     /// `tickTime` in milliseconds.

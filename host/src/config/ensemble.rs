@@ -186,6 +186,8 @@ impl Draft {
         let extra_bytes = keys.packet_extra_bytes.map_or(frame_bytes_max, |extra| {
             usize::try_from(extra).unwrap_or(usize::MAX)
         });
+        let own = members.membership.member(me);
+        let election = own.map_or_else(Vec::new, |own| own.election.clone());
         let last_seen = next.filter(|next| next.version > members.membership.version);
         Some(EnsembleConfig {
             files: file.map(|file| ConfigFiles {
@@ -206,6 +208,7 @@ impl Draft {
                 observer,
                 committed: members.membership,
                 last_seen,
+                election,
                 reconfig_enabled: keys.reconfig_enabled,
                 tick_ms: self.core.tick_ms,
                 init_limit,

@@ -130,6 +130,7 @@ impl Driver {
             observer: settings.observer,
             committed: membership(),
             last_seen: None,
+            election: Vec::new(),
             reconfig_enabled: settings.reconfig,
             tick_ms: 1000,
             init_limit: 10,

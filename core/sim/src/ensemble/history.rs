@@ -63,8 +63,8 @@ pub struct Standing {
     lost: Option<(i32, i64)>,
     /// The name of a leader's state that it writes down.
     foreign: Option<i64>,
-    /// The memberships in its files: in force, and proposed later.
-    views: Vec<Rc<View>>,
+    /// The memberships in its files: in force, and proposed.
+    pub views: Vec<Rc<View>>,
     pending: VecDeque<(Seq, StoreOp)>,
 }
 

@@ -544,12 +544,22 @@ impl World {
                     Some(Port::Quorum) if !self.peek_given(server, link, side, &bytes)? => {
                         return Ok(());
                     }
+                    Some(Port::Election) => self.hears_votes(server, link, from, &bytes),
                     _ => {}
                 }
                 self.give(server, Input::Link(id, LinkInput::Received(bytes)));
             }
         }
         Ok(())
+    }
+
+    fn hears_votes(&mut self, server: usize, link: u64, from: Who, bytes: &[u8]) {
+        let life = self.life(server);
+        if let Who::Server(from, _) = from
+            && let Some(votes) = self.votes.get_mut(server)
+        {
+            votes.hear(life, from, link, bytes);
+        }
     }
 
     /// Reads along what a server is given by another. Returns whether it lives to see it.

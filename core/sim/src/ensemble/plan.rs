@@ -242,6 +242,7 @@ impl Script {
         if rng.one_in(3) {
             script.faults.extend(script.draw_falling_behind(&mut rng));
         }
+        script.draw_empty_epoch(&mut Rng::keyed(seed, Stream::Plan, 20, 0));
         script.draw_reconfigs(&mut Rng::keyed(seed, Stream::Plan, 11, 0));
         script.draw_mishaps(&mut Rng::keyed(seed, Stream::Plan, 12, 0));
         script
@@ -281,13 +282,10 @@ impl Script {
                 } else {
                     rng.index(self.servers())
                 };
-                // Nobody leaves by chance, only in scenarios: who is taken in again while it cannot
-                // hear of it knows a membership without itself, and stays alone until its
-                // operator gives it another.
-                if rng.below(2) == 0 {
-                    Change::Vote(server)
-                } else {
-                    Change::Observe(server)
+                match rng.below(5) {
+                    0 | 1 => Change::Vote(server),
+                    2 => Change::Observe(server),
+                    _ => Change::Remove(server),
                 }
             });
             let changes = changes.collect();
@@ -403,6 +401,31 @@ impl Script {
             ),
             planned(stop, stopped, 20_000),
         ]
+    }
+
+    /// A leader is cut off with transactions of its own; the others begin an epoch, and all stop
+    /// before anything is proposed in it: who has the later epoch has the lower zxid.
+    fn draw_empty_epoch(&mut self, rng: &mut Rng) {
+        if !rng.one_in(6) {
+            return;
+        }
+        let begin = rng.between(self.base.duration_us / 4, self.base.duration_us * 2 / 3);
+        self.faults.push(Planned {
+            when: When::At(begin),
+            fault: Fault::Isolate(LEADER),
+            for_us: rng.between(500, 1500) * 1000,
+        });
+        // The first epoch is begun by all who can.
+        let first = self.voters as u64;
+        self.faults.push(Planned {
+            when: When::On {
+                server: None,
+                effect: Effect::Stores(Durable::Current),
+                count: rng.between(first + 1, first + self.servers() as u64),
+            },
+            fault: Fault::Kill((0..self.servers()).collect()),
+            for_us: rng.between(20, 300) * 1000,
+        });
     }
 
     pub(super) fn draw_condition(&self, rng: &mut Rng) -> When {

@@ -129,11 +129,6 @@ impl Host {
             membership_seen: None,
         }
     }
-
-    /// Whether its files name a membership that is not in force.
-    pub(super) const fn has_pending_membership(&self) -> bool {
-        self.membership_seen.is_some()
-    }
 }
 
 impl World {

@@ -91,16 +91,16 @@ impl fmt::Display for Trial {
 }
 
 impl World {
-    /// Tries what the script says. Returns whether the ensemble can be waited for afterwards.
-    pub(super) fn undergo_trial(&mut self) -> Result<bool, Violation> {
+    /// Tries what the script says.
+    pub(super) fn undergo_trial(&mut self) -> Result<(), Violation> {
         // Who leads, and who is needed, is clear only if nobody comes or goes.
         if self.script.reconfigures() || self.script.voters < 3 {
-            return Ok(true);
+            return Ok(());
         }
         let trial = self.script.trial;
         self.note(|| format!("trial: {trial}"));
         match trial {
-            Trial::None => return Ok(true),
+            Trial::None => return Ok(()),
             Trial::Idle => self.stay_idle()?,
             Trial::Nuisance => self.bear_a_nuisance()?,
             Trial::Stall => self.stall_the_leader()?,

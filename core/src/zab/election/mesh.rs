@@ -82,7 +82,7 @@ impl Mesh {
         };
         Self {
             me: options.me,
-            own: Vec::new(),
+            own: options.election.clone(),
             multi_address: options.multi_address,
             listen_on_all_ips: options.listen_on_all_ips,
             connect_timeout_ms: options.connect_timeout_ms,
@@ -237,8 +237,8 @@ impl Mesh {
             return;
         };
         link.peer = Some(address);
-        // One that is nowhere in its own membership has no address to tell, and is taken for one
-        // of those that never told any.
+        // One that never was in a membership of its own has no address to tell, and is taken for
+        // one of those that never told any.
         let version = match self.own.as_slice() {
             [] => InitialVersion::Bare,
             _ if self.multi_address => InitialVersion::V2,

@@ -39,6 +39,9 @@ use crate::wire::election::{Notification, State, VERSION};
 /// Milliseconds that an observer waits at most before it looks again, so that all of a lost leader
 /// do not come at once. Source: `zookeeper.observer.election.DelayMs`.
 const OBSERVER_DELAY_MS_MAX: u64 = 200;
+/// Shortest pauses between two words after which a round has come to nothing, where another may do
+/// better.
+const TURN_PAUSE: u64 = 8;
 /// Milliseconds in which the same is not answered with the same: two servers that each answer the
 /// other's answer at once would never stop.
 const SAME_ANSWER_MS: u64 = 100;
@@ -78,6 +81,8 @@ pub struct Election {
     reconfig_enabled: bool,
     resend_ms_min: u64,
     resend_ms_max: u64,
+    /// The pause from which on another round is tried: see [`Voters::takes_turns`].
+    turn_ms: u64,
     /// The state of the generator of an observer's delays.
     entropy: u64,
     voters: Voters,
@@ -114,11 +119,13 @@ impl Election {
         let mut mesh = Mesh::new(options);
         mesh.begin(addresses(&voters), out);
         let resend_ms_min = u64::from(options.notification_ms_min).max(1);
+        let resend_ms_max = u64::from(options.notification_ms_max).max(resend_ms_min);
         Self {
             me: options.me,
             reconfig_enabled: options.reconfig_enabled,
             resend_ms_min,
-            resend_ms_max: u64::from(options.notification_ms_max).max(resend_ms_min),
+            resend_ms_max,
+            turn_ms: (resend_ms_min * TURN_PAUSE).min(resend_ms_max),
             entropy,
             text: voters.committed.to_text(),
             voters,
@@ -215,6 +222,9 @@ impl Election {
         {
             *resend_ms = (*resend_ms * 2).min(self.resend_ms_max);
             *resend_at = out.now.plus_ms(*resend_ms);
+            if *resend_ms >= self.turn_ms && self.voters.takes_turns() {
+                self.round.begin(self.standing);
+            }
             self.tell_everyone(out);
         }
         self.happened(happenings, out);

@@ -39,6 +39,7 @@ fn options(me: i64, committed: Membership) -> Options {
         observer: false,
         committed,
         last_seen: None,
+        election: Vec::new(),
         reconfig_enabled: false,
         tick_ms: 2000,
         init_limit: 10,

@@ -51,6 +51,7 @@ impl Lone {
             observer: false,
             committed: Membership::parse(text).unwrap(),
             last_seen: None,
+            election: Vec::new(),
             reconfig_enabled: false,
             tick_ms: 1000,
             init_limit: 10,

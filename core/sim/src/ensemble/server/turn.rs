@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use zabra_core::ids::{Instant, LinkId};
+use zabra_core::ids::{Instant, LinkId, ServerId};
 use zabra_core::link::{LinkInput, LinkOutput, Port};
 use zabra_core::server::{Event as CoreEvent, HostFacts, Input, Output};
-use zabra_core::zab::MembershipOp;
+use zabra_core::zab::{self, MembershipOp};
 
 use crate::ensemble::members::View;
 use crate::ensemble::plan::{Cast, Effect, letter};
@@ -195,7 +195,19 @@ impl World {
             Output::Snapshot(op) => self.perform_snapshot(server, op),
             Output::Store(seq, op) => self.perform_store(server, seq, op),
             Output::Membership(op) => self.remembers(server, op),
+            Output::Event(CoreEvent::Zab(zab::Event::Elected { leader, round, .. })) => {
+                self.elects(server, leader, round)
+            }
             Output::Event(_) => Ok(()),
+        }
+    }
+
+    fn elects(&self, server: usize, leader: ServerId, round: i64) -> Result<(), Violation> {
+        let is_itself = usize::try_from(leader.0).is_ok_and(|leader| leader == server + 1);
+        let views = &self.history.server(server).views;
+        match self.votes.get(server) {
+            Some(votes) if is_itself => votes.judge(server, round, views),
+            _ => Ok(()),
         }
     }
 
@@ -218,6 +230,11 @@ impl World {
         let seen = host.membership_seen.as_ref();
         let seen = seen.and_then(|seen| View::parse(&seen.to_text()));
         self.mix(version.cast_unsigned());
+        self.note(|| {
+            let seen = seen.as_ref().map(|it| format!(", {it} is proposed"));
+            let name = letter(server);
+            format!("{name} has {in_force} in force{}", seen.unwrap_or_default())
+        });
         self.service.marks.hit("membership_written");
         self.history.remembers(server, in_force, seen)
     }

@@ -23,6 +23,28 @@ fn a_server_listens_where_its_membership_says() {
 }
 
 #[test]
+fn a_server_that_no_membership_names_listens_where_the_last_one_said() {
+    let own = Endpoint {
+        host: "10.0.0.9".into(),
+        port: 3888,
+    };
+    let mut options = options(9, membership(3, 0, ""));
+    options.election = vec![own.clone()];
+    let mut bench = Bench::of(&options);
+    let expected = Output::Listen(Port::Election, vec![own]);
+    assert_eq!(bench.outputs(), [expected]);
+    bench.look(Standing::NonVoter {
+        zxid: Zxid(5),
+        epoch: Epoch(1),
+    });
+    let link = bench.dials()[0].0;
+    bench.open(link, 1);
+    let first = bench.outputs().swap_remove(0);
+    let initial = initial(9, "10.0.0.9");
+    assert_eq!(first, Output::Link(link, LinkOutput::Send(initial)));
+}
+
+#[test]
 fn who_looks_connects_to_every_other_voter_once() {
     let mut bench = Bench::new(2);
     bench.look(voter(5, 1));
