@@ -143,13 +143,18 @@ impl Membership {
     }
 }
 
+/// Puts a member's addresses in the order in which they stand in a text.
+fn sort_by_host(endpoints: &mut [Endpoint]) {
+    endpoints.sort_by(|a, b| a.host.cmp(&b.host));
+}
+
 impl fmt::Display for Member {
     /// The value of its `server.N`. Source: `QuorumPeer.QuorumServer.toString`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut quorum = self.quorum.clone();
         let mut election = self.election.clone();
-        quorum.sort_by(|a, b| a.host.cmp(&b.host));
-        election.sort_by(|a, b| a.host.cmp(&b.host));
+        sort_by_host(&mut quorum);
+        sort_by_host(&mut election);
         for (index, (quorum, election)) in quorum.iter().zip(&election).enumerate() {
             let before = if index == 0 { "" } else { "|" };
             write!(f, "{before}{quorum}:{}", election.port)?;

@@ -342,9 +342,7 @@ fn listen_endpoints(lasting: &Lasting) -> Vec<Endpoint> {
     if !lasting.options.listen_on_all_ips {
         return own;
     }
-    let mut ports: Vec<u16> = own.iter().map(|endpoint| endpoint.port).collect();
-    ports.sort_unstable();
-    ports.dedup();
+    let ports: BTreeSet<u16> = own.iter().map(|endpoint| endpoint.port).collect();
     let every = |port| Endpoint {
         host: "0.0.0.0".into(),
         port,

@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Member, Membership, canonical_host, is_wildcard};
+use super::{Member, Membership, canonical_host, is_wildcard, sort_by_host};
 use crate::ids::ServerId;
 use crate::link::Endpoint;
 use crate::wire::properties::{self, Property};
@@ -207,7 +207,7 @@ impl Draft {
 
     fn group(&mut self, group: &str, value: &str) -> Result<(), String> {
         let group = number(group)?;
-        let mut members: Vec<ServerId> = Vec::new();
+        let mut members: BTreeSet<ServerId> = BTreeSet::new();
         for id in value.split(':') {
             let id = ServerId(number(id)?);
             let elsewhere = self.membership.groups.iter();
@@ -221,12 +221,11 @@ impl Draft {
                      remove it from one of them"
                 ));
             }
-            if members.contains(&id) {
+            if !members.insert(id) {
                 return Err(format!("names server {id} twice; remove one of them"));
             }
-            members.push(id);
         }
-        members.sort_unstable();
+        let members = members.into_iter().collect();
         match self.membership.groups.insert(group, members) {
             Some(_) => Err(format!("there is a group {group} already; join the two")),
             None => Ok(()),
@@ -367,8 +366,8 @@ impl Member {
         if parts.next().is_some() {
             return Err(wrong());
         }
-        quorum.sort_by(|a, b| a.host.cmp(&b.host));
-        election.sort_by(|a, b| a.host.cmp(&b.host));
+        sort_by_host(&mut quorum);
+        sort_by_host(&mut election);
         Ok(Self {
             quorum,
             election,
