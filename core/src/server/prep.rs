@@ -105,7 +105,7 @@ impl<'a> Prep<'a> {
             events,
             // A client may have many identities, a request many entries, and each stands for all of
             // them.
-            acl_bytes_left: config.frame_bytes_max as usize * ACL_GROWTH_MAX,
+            acl_bytes_left: (config.frame_bytes_max as usize).saturating_mul(ACL_GROWTH_MAX),
         }
     }
 
