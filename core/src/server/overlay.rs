@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use crate::error::ErrorCode;
 use crate::ids::{SessionId, UnixMillis, Zxid};
 use crate::path::split;
+use crate::sorted;
 use crate::tree::{NodeDigest, Owner, Tree, footprint};
 use crate::wire::records::{Acl, StatPersisted};
 
@@ -276,8 +277,7 @@ impl Overlay {
 
     /// The paths that a session will own, sorted.
     pub(super) fn ephemerals(&self, tree: &Tree, session: SessionId) -> BTreeSet<String> {
-        let mut paths: BTreeSet<String> =
-            tree.ephemerals(session).map(|id| tree.path(id)).collect();
+        let mut paths = sorted::set(tree.ephemerals(session).map(|id| tree.path(id)));
         for (path, record) in &self.records {
             let owner = Owner(record.stat.ephemeral_owner).session();
             if record.exists && owner == Some(session) {

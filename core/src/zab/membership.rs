@@ -6,7 +6,7 @@ mod reconfig;
 mod tests;
 
 use alloc::borrow::ToOwned;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -19,6 +19,7 @@ pub use reconfig::ReconfigError;
 
 use crate::ids::ServerId;
 use crate::link::Endpoint;
+use crate::sorted;
 
 /// Who is in the ensemble: the servers, their weights and groups, and the version of it all.
 ///
@@ -129,13 +130,13 @@ impl Membership {
             return lines;
         }
         for (group, servers) in &self.groups {
-            let ids: BTreeSet<ServerId> = servers.iter().copied().collect();
+            let ids = sorted::set(servers.iter().copied());
             let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
             lines.push(format!("group.{group}={}", ids.join(":")));
         }
         // Every voter's, the 1 that goes without saying included.
         let voters = self.voters().map(|(id, _)| id);
-        let weighed: BTreeSet<ServerId> = voters.chain(self.weights.keys().copied()).collect();
+        let weighed = sorted::set(voters.chain(self.weights.keys().copied()));
         for id in weighed {
             lines.push(format!("weight.{id}={}", self.weight(id)));
         }

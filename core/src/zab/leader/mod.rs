@@ -342,10 +342,5 @@ fn listen_endpoints(lasting: &Lasting) -> Vec<Endpoint> {
     if !lasting.options.listen_on_all_ips {
         return own;
     }
-    let ports: BTreeSet<u16> = own.iter().map(|endpoint| endpoint.port).collect();
-    let every = |port| Endpoint {
-        host: "0.0.0.0".into(),
-        port,
-    };
-    ports.into_iter().map(every).collect()
+    Endpoint::everywhere(&own)
 }

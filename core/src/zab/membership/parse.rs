@@ -13,6 +13,7 @@ use core::fmt;
 use super::{Member, Membership, canonical_host, is_wildcard, sort_by_host};
 use crate::ids::ServerId;
 use crate::link::Endpoint;
+use crate::sorted;
 use crate::wire::properties::{self, Property};
 
 /// What is wrong with the text of a membership.
@@ -86,7 +87,6 @@ impl Membership {
         if draft.errors.is_empty() {
             Ok(draft.membership)
         } else {
-            draft.errors.sort_by_key(|error| error.line);
             Err(draft.errors)
         }
     }
@@ -150,6 +150,7 @@ struct Draft {
     membership: Membership,
     /// Where each key stands.
     lines: BTreeMap<String, u32>,
+    /// By line.
     errors: Vec<MembershipError>,
 }
 
@@ -178,11 +179,13 @@ impl Draft {
     }
 
     fn refuse(&mut self, key: &str, line: u32, text: impl Into<String>) {
-        self.errors.push(MembershipError {
+        let at = self.errors.partition_point(|error| error.line <= line);
+        let error = MembershipError {
             line,
             key: key.to_owned(),
             text: text.into(),
-        });
+        };
+        self.errors.insert(at, error);
     }
 
     fn version(&mut self, value: &str) -> Result<(), String> {
@@ -253,7 +256,7 @@ impl Draft {
         if groups.is_empty() && weights.is_empty() {
             return;
         }
-        let grouped: BTreeSet<ServerId> = groups.values().flatten().copied().collect();
+        let grouped = sorted::set(groups.values().flatten().copied());
         let mut found = Vec::new();
         for (id, _) in self.membership.voters() {
             if !grouped.contains(&id) {
@@ -279,7 +282,7 @@ impl Draft {
             let line = self.lines.get(&key).copied().unwrap_or(0);
             self.refuse(&key, line, text);
         }
-        let voters: BTreeSet<ServerId> = self.membership.voters().map(|(id, _)| id).collect();
+        let voters = sorted::set(self.membership.voters().map(|(id, _)| id));
         let weights = &mut self.membership.weights;
         weights.retain(|id, weight| *weight != 1 || !voters.contains(id));
     }
