@@ -21,7 +21,12 @@ usage: zabra-sim run [--seeds N] [--from SEED] [--seconds N] [--servers 1|3..7] 
        zabra-sim run FILE [-v]          a script; see core/sim/scenarios
        zabra-sim replay SEED [-v] [--servers 1|3..7]
        zabra-sim show SEED              the script of an ensemble's seed
-       zabra-sim shrink SEED|FILE [--servers 1|3..7]";
+       zabra-sim shrink SEED|FILE [--servers 1|3..7]
+
+       zabra-sim --beside MODULE ...    every call natively and in the WebAssembly module
+       zabra-sim --alone MODULE ...     servers of the module only
+       zabra-sim --trapping MODULE ...  and some of them trap or lack memory
+       (built with --features wasm)";
 
 /// Which runs a seed stands for.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +80,20 @@ impl Servers {
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let words = match words.as_slice() {
+        [
+            look @ ("--beside" | "--alone" | "--trapping"),
+            module,
+            words @ ..,
+        ] => {
+            if let Err(error) = choose(look, module) {
+                say(error);
+                return ExitCode::from(2);
+            }
+            words
+        }
+        words => words,
+    };
     match words.split_first() {
         Some((&"run", [file, options @ ..])) if !file.starts_with('-') => {
             run_file(file, options.contains(&"-v"))
@@ -100,6 +119,29 @@ fn main() -> ExitCode {
         },
         _ => usage(),
     }
+}
+
+/// Makes servers of a module from now on.
+#[cfg(feature = "wasm")]
+fn choose(look: &str, module: &str) -> Result<(), String> {
+    use zabra_sim::border;
+    use zabra_sim::sandbox::{Look, Modules};
+
+    let look = match look {
+        "--beside" => Look::Beside,
+        "--alone" => Look::Alone,
+        _ => Look::Trapping,
+    };
+    let modules = Modules::load(module.as_ref(), look).map_err(|error| error.to_string())?;
+    border::choose(Box::new(modules));
+    Ok(())
+}
+
+#[cfg(not(feature = "wasm"))]
+fn choose(look: &str, _: &str) -> Result<(), String> {
+    Err(format!(
+        "{look} needs a simulator built with --features wasm"
+    ))
 }
 
 fn usage() -> ExitCode {

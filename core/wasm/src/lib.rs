@@ -18,4 +18,4 @@ mod node;
 #[cfg(target_arch = "wasm32")]
 mod exports;
 
-pub use node::Node;
+pub use node::{Node, Opening};

@@ -70,6 +70,13 @@ impl Instance {
         })
     }
 
+    /// From now on, this goes wrong: calls and growths are counted anew.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
+        self.calls = 0;
+        *self.store.data_mut() = Bounds::new(self.limits, faults);
+    }
+
     /// The version of the ABI that it speaks.
     ///
     /// # Errors
@@ -85,13 +92,17 @@ impl Instance {
     /// It traps.
     pub fn open(&mut self, piece: &Open) -> Result<Opened, Trap> {
         let batch = abi::encode(piece).map_err(|error| Trap::Corrupt(error.to_string()))?;
-        let at = self.room(batch.len())?;
-        self.write(at, &batch)?;
-        let call = self.open.clone();
-        let bytes = length(batch.len())?;
-        let answer = self.counted(&call, bytes)?;
-        let answer = self.batch(answer)?;
+        let answer = self.open_encoded(&batch)?;
         abi::decode(answer).map_err(|error| Trap::Corrupt(error.to_string()))
+    }
+
+    /// Gives a piece that is encoded, and returns the answer as it stands in the memory.
+    ///
+    /// # Errors
+    /// It traps.
+    pub fn open_encoded(&mut self, batch: &[u8]) -> Result<&[u8], Trap> {
+        let call = self.open.clone();
+        self.called_with(&call, batch)
     }
 
     /// Takes a step, draining `inputs` and appending to `outputs`.
@@ -132,12 +143,8 @@ impl Instance {
     /// # Errors
     /// It traps.
     pub fn step_encoded(&mut self, batch: &[u8]) -> Result<&[u8], Trap> {
-        let at = self.room(batch.len())?;
-        self.write(at, batch)?;
         let call = self.step.clone();
-        let bytes = length(batch.len())?;
-        let result = self.counted(&call, bytes)?;
-        self.batch(result)
+        self.called_with(&call, batch)
     }
 
     /// Bytes of memory that the module has.
@@ -172,6 +179,14 @@ impl Instance {
                 let size = memory.len();
                 Trap::Corrupt(format!("{bytes} bytes at {at} of a memory of {size} bytes"))
             })
+    }
+
+    fn called_with(&mut self, call: &TypedFunc<u32, u64>, batch: &[u8]) -> Result<&[u8], Trap> {
+        let at = self.room(batch.len())?;
+        self.write(at, batch)?;
+        let bytes = length(batch.len())?;
+        let returned = self.counted(call, bytes)?;
+        self.batch(returned)
     }
 
     /// Calls, for as long as a call may take.

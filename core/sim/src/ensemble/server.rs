@@ -165,6 +165,7 @@ impl World {
             membership: &host.membership,
             membership_seen: host.membership_seen.as_ref(),
             is_wiped: host.is_wiped,
+            may_fail: self.is_active,
             entropy,
             now,
         };
