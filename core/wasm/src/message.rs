@@ -53,7 +53,7 @@ mod tests {
     fn a_host_reads_what_was_written() {
         let mut message = Message::EMPTY;
         assert_eq!(read(&message), "");
-        assert!(write!(message, "panicked at {}:{}", "node.rs", 7).is_ok());
+        assert!(write!(message, "panicked at node.rs:{}", 7).is_ok());
         assert_eq!(read(&message), "panicked at node.rs:7");
     }
 
