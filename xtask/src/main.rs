@@ -119,7 +119,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "torture",
-        about: "real servers that are killed, cut off and out of disk (--minutes, --servers, --seed)",
+        about: "real servers that are killed, cut off and out of disk (--help: its options)",
         run: torture::step,
         quick: false,
     },

@@ -263,6 +263,7 @@ fn options(birth: &Birth<'_>) -> zab::Options {
         notification_ms_min: 200,
         notification_ms_max: 1600,
         connect_timeout_ms: 500,
+        election_silence_ms: None,
         history_txns_min: script.history_txns,
         history_bytes_max: 0,
     }

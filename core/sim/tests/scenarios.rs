@@ -60,6 +60,22 @@ fn scenarios_hold_as_drills() {
     }
 }
 
+/// The bound of L3 would allow that it waits for initLimit and asks again.
+#[test]
+fn a_learner_that_asks_as_the_epoch_begins_is_sent_the_state_at_once() {
+    let scenarios = scenarios();
+    let wanted = "state-asked-for-before-the-epoch-begins";
+    let script = scenarios.into_iter().find(|(name, _)| name == wanted);
+    let mut world = World::new(script.unwrap().1, true);
+    let violation = world.run();
+    let report = world.report(violation);
+    assert_eq!(report.violation, None, "{report}");
+    let lines = |text: &str| report.trace.iter().filter(|it| it.contains(text)).count();
+    assert_eq!(lines("begins: on A receives:NEWLEADER"), 1, "it is met");
+    assert_eq!(lines("no word from"), 0, "nobody waits in vain");
+    assert!(lines("how: \"SNAP of") > 0, "it is sent the state");
+}
+
 #[test]
 fn a_seed_of_an_ensemble_means_the_same_every_time() {
     for seed in 0..6 {

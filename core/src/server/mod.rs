@@ -6,6 +6,8 @@
 //!
 //! Start reading at [`Server`].
 
+#[cfg(test)]
+mod alone;
 mod auth;
 mod commit;
 pub mod config;

@@ -8,8 +8,6 @@ use super::{Config, Core, Event, Output, Recovered, SnapshotOp, StoreOp};
 use crate::ids::{Instant, Seq};
 use crate::tree::Piece;
 
-/// Bytes of a snapshot written in one step: about 100 µs of the server's time.
-const SLICE_BYTES: usize = 128 * 1024;
 /// Bytes of a snapshot that the store may have in hand; more must wait.
 const IN_HAND_BYTES_MAX: usize = 4 << 20;
 /// Milliseconds after a failure before the next attempt.
@@ -142,7 +140,8 @@ impl Core {
         if !self.wants_slice() {
             return;
         }
-        match self.tree.snapshot_piece(SLICE_BYTES) {
+        let slice_bytes = self.config.snapshot_slice_bytes as usize;
+        match self.tree.snapshot_piece(slice_bytes) {
             Some(Piece::Part(bytes)) => self.chunk(bytes.into()),
             Some(Piece::Last(bytes)) => {
                 self.chunk(bytes.into());
@@ -220,5 +219,44 @@ impl Core {
         self.snapshots.under_way = false;
         self.snapshots.in_hand = 0;
         self.tree.abandon_snapshot();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writing() -> Schedule {
+        let mut schedule = Schedule::new(&Config::default(), &Recovered::default(), 1);
+        schedule.under_way = true;
+        schedule
+    }
+
+    #[test]
+    fn late_report_of_a_file_is_not_taken_for_the_state_that_overtook_it() {
+        let mut schedule = writing();
+        schedule.overtake(true);
+        // The leader's state is being written meanwhile.
+        schedule.under_way = true;
+        assert!(schedule.was_overtaken(), "the old file's report");
+        assert!(
+            !schedule.was_overtaken(),
+            "the report of the leader's state"
+        );
+    }
+
+    #[test]
+    fn file_that_was_given_up_unfinished_is_not_reported() {
+        let mut schedule = writing();
+        schedule.overtake(false);
+        assert!(!schedule.was_overtaken());
+    }
+
+    #[test]
+    fn nothing_is_overtaken_when_nothing_is_being_written() {
+        let mut schedule = writing();
+        schedule.under_way = false;
+        schedule.overtake(true);
+        assert!(!schedule.was_overtaken());
     }
 }

@@ -46,6 +46,9 @@ pub struct Options {
     pub notification_ms_max: u32,
     /// `zookeeper.cnxTimeout`: milliseconds to connect to a peer's election port.
     pub connect_timeout_ms: u32,
+    /// `quorumCnxnTimeoutMs`: for how long a connection of the election may be silent, in
+    /// milliseconds; `None` is tickTime * syncLimit.
+    pub election_silence_ms: Option<u32>,
     /// `zookeeper.commitLogCount`: transactions at least that are kept for learners.
     pub history_txns_min: usize,
     /// Bytes of transactions kept for learners beyond these.

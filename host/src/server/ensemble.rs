@@ -251,6 +251,7 @@ mod tests {
             notification_ms_min: 200,
             notification_ms_max: 60_000,
             connect_timeout_ms: 5000,
+            election_silence_ms: None,
             history_txns_min: 500,
             history_bytes_max: 0,
         }

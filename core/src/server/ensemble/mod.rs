@@ -8,6 +8,8 @@ mod learning;
 mod local;
 mod reconfig;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -243,7 +245,11 @@ impl Server {
             ensemble.leading = Leading::default();
             ensemble.learning = Learning::default();
         }
-        core.forget_learners();
+        // A leader is told its role when a quorum is in step; others may have asked for the state
+        // before that.
+        if !matches!(role, Role::Leading { .. }) {
+            core.forget_learners();
+        }
     }
 
     /// The role is established, and the tree holds all that was committed before.

@@ -57,7 +57,7 @@ pub(super) struct Mesh {
     multi_address: bool,
     listen_on_all_ips: bool,
     connect_timeout_ms: u32,
-    /// For how long a connection may be silent: tickTime * syncLimit.
+    /// For how long a connection may be silent.
     silence_ms: u64,
     retry_ms_min: u64,
     retry_ms_max: u64,
@@ -76,13 +76,18 @@ impl Mesh {
         // servers that could talk again do not.
         let connect_ms = u64::from(options.connect_timeout_ms);
         let retry_ms_max = connect_ms.min(u64::from(options.notification_ms_max));
+        // Source: QuorumPeer.createCnxnManager.
+        let silence_ms = match options.election_silence_ms {
+            Some(ms) => u64::from(ms),
+            None => u64::from(options.tick_ms) * u64::from(options.sync_limit),
+        };
         Self {
             me: options.me,
             own: Vec::new(),
             multi_address: options.multi_address,
             listen_on_all_ips: options.listen_on_all_ips,
             connect_timeout_ms: options.connect_timeout_ms,
-            silence_ms: (u64::from(options.tick_ms) * u64::from(options.sync_limit)).max(1),
+            silence_ms: silence_ms.max(1),
             retry_ms_min,
             retry_ms_max: retry_ms_max.max(retry_ms_min),
             links: BTreeMap::new(),

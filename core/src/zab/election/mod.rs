@@ -32,7 +32,7 @@ pub use self::vote::{Standing, Vote};
 use super::io::{Event, Options};
 use super::membership::Membership;
 use super::outbox::Outbox;
-use crate::ids::{Epoch, Instant, LinkId, ServerId};
+use crate::ids::{Epoch, Instant, LinkId, ServerId, Zxid};
 use crate::link::{Endpoint, LinkInput};
 use crate::wire::election::{Notification, State, VERSION};
 
@@ -97,6 +97,8 @@ pub struct Election {
     /// Those of which the last that was heard is that they look.
     looking: BTreeSet<ServerId>,
     answers: BTreeMap<ServerId, Answer>,
+    /// The epoch and the last transaction of each voter that has voted for itself.
+    histories: BTreeMap<ServerId, (i64, Zxid)>,
     /// Since when those are connected that have said nothing since.
     unheard: BTreeMap<ServerId, Instant>,
     /// Whether those that look are still to be told the vote of the established role.
@@ -129,6 +131,7 @@ impl Election {
             gossip: None,
             electors: BTreeSet::new(),
             returned: BTreeSet::new(),
+            histories: BTreeMap::new(),
             looking: BTreeSet::new(),
             answers: BTreeMap::new(),
             unheard: BTreeMap::new(),
@@ -260,6 +263,8 @@ impl Election {
         self.looking.clear();
         self.answers.clear();
         self.unheard.clear();
+        let voters = &self.voters;
+        self.histories.retain(|server, _| voters.contains(*server));
         if let Phase::Looking { since, .. } = self.phase {
             self.begin(since, out);
         }
@@ -286,6 +291,11 @@ impl Election {
     /// Source: spec 2.9, ZOOKEEPER-3109.
     pub fn voter_returned(&mut self) -> Option<ServerId> {
         self.returned.pop_first()
+    }
+
+    /// The epoch and the last transaction of a voter, as it told them when it last voted for itself.
+    pub(super) fn history_of(&self, server: ServerId) -> Option<(i64, Zxid)> {
+        self.histories.get(&server).copied()
     }
 
     fn begin(&mut self, since: Instant, out: &mut Outbox) {
@@ -349,6 +359,10 @@ impl Election {
             self.looking.insert(from);
         } else {
             self.looking.remove(&from);
+        }
+        if asks && ballot.vote.leader == from && self.voters.contains(from) {
+            let history = (ballot.vote.epoch, ballot.vote.zxid);
+            self.histories.insert(from, history);
         }
         if !self.voters.contains(from) {
             // ZooKeeper answers in any case; one that does not look has no use for it.

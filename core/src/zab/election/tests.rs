@@ -50,6 +50,7 @@ fn options(me: i64, committed: Membership) -> Options {
         notification_ms_min: 200,
         notification_ms_max: 60_000,
         connect_timeout_ms: 5000,
+        election_silence_ms: None,
         history_txns_min: 500,
         history_bytes_max: 1 << 20,
     }

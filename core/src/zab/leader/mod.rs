@@ -57,7 +57,7 @@ pub(super) struct Leader {
     rules: Arc<Vec<Membership>>,
     reads: Reads,
     /// A learner has promised itself to this later epoch.
-    outbid: Option<Epoch>,
+    outbid: Option<(LinkId, Epoch)>,
     /// Voters that look for a leader again.
     returned: BTreeSet<ServerId>,
 }
@@ -150,7 +150,6 @@ impl Leader {
                     handler.packets.receive(bytes);
                 }
                 self.packets(link, lasting)?;
-                self.check_outbid()?;
             }
             LinkInput::Flushed(bytes) => {
                 if let Some(handler) = self.learners.get_mut(&link) {

@@ -255,6 +255,7 @@ impl Cluster {
             notification_ms_min: 100,
             notification_ms_max: 1000,
             connect_timeout_ms: 500,
+            election_silence_ms: None,
             history_txns_min: 500,
             history_bytes_max: 1 << 20,
         };

@@ -317,6 +317,17 @@ fn who_does_not_say_who_it_is_is_closed_in_time() {
 }
 
 #[test]
+fn how_long_silence_may_last_can_be_said() {
+    let mut options = options(1, membership(3, 0, ""));
+    options.election_silence_ms = Some(700);
+    let mut bench = Bench::of(&options);
+    bench.outputs();
+    bench.stranger(9);
+    bench.wait(700);
+    assert_eq!(bench.refused(), ["it has not said whose it is in 700 ms"]);
+}
+
+#[test]
 fn strangers_and_outsiders_are_bounded_and_peers_still_get_in() {
     let mut bench = Bench::looking(1);
     let first = bench.stranger(9);
