@@ -4,6 +4,7 @@
 //! Start reading at [`STEPS`].
 
 mod bench;
+mod module;
 mod mutants;
 mod peers;
 mod report;

@@ -133,6 +133,7 @@ pub const REQUIRED: &[&str] = &[
     "snapshot_loaded",
     "snapshot_written",
     "tree_compared",
+    "tree_full",
     "ttl_reaped",
     "undecodable_request",
     "unknown_operation",

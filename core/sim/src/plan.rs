@@ -48,6 +48,8 @@ pub struct Plan {
     pub outstanding_max: u32,
     /// Whether quotas are enforced.
     pub enforce_quota: bool,
+    /// What znodes and sessions may take; 0 is unlimited.
+    pub tree_bytes_max: u64,
     /// Whether TTL znodes may be created.
     pub extended_types: bool,
     /// Whether transactions and snapshots carry the digest of the tree.
@@ -114,6 +116,7 @@ impl Plan {
             snapshot_txns: *rng.pick(&[3, 20, 100, 1000]).unwrap_or(&100),
             outstanding_max: *rng.pick(&[2, 20, 1000]).unwrap_or(&1000),
             enforce_quota: rng.one_in(2),
+            tree_bytes_max: tree_bytes_max(seed),
             extended_types: !rng.one_in(4),
             tree_digest: !rng.one_in(4),
             slice_bytes: *Rng::keyed(seed, Stream::Plan, 5, 0)
@@ -142,6 +145,7 @@ impl Plan {
             connections_per_address_max: 0,
             handshake_timeout_ms: HANDSHAKE_TIMEOUT_MS,
             enforce_quota: self.enforce_quota,
+            tree_bytes_max: self.tree_bytes_max,
             extended_types: self.extended_types,
             tree_digest: self.tree_digest,
             super_digest: Some(SUPER_DIGEST.to_owned().into()),
@@ -160,11 +164,23 @@ impl Plan {
             settings: Settings {
                 extended_types: self.extended_types,
                 enforce_quota: self.enforce_quota,
+                tree_bytes_max: self.tree_bytes_max,
+                full_at: None,
             },
             tick_ms: self.tick_ms,
             timeout_ms: (ticks(2), ticks(20)),
             handshake_timeout_ms: HANDSHAKE_TIMEOUT_MS,
         }
+    }
+}
+
+/// A fifth of the runs fill what there is.
+fn tree_bytes_max(seed: u64) -> u64 {
+    let mut rng = Rng::keyed(seed, Stream::Plan, 12, 0);
+    if rng.one_in(5) {
+        rng.between(4_000, 20_000)
+    } else {
+        0
     }
 }
 

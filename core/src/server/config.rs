@@ -35,6 +35,10 @@ pub struct Config {
     pub skip_acl: bool,
     /// `enforceQuota`: a create or set that exceeds a quota is refused.
     pub enforce_quota: bool,
+    /// `zabra.treeBytesMax`: the estimate of [`Tree::memory`](crate::tree::Tree::memory) above
+    /// which a write that adds to it is refused; 0 is unlimited. The same on every server that may
+    /// lead.
+    pub tree_bytes_max: u64,
     /// `extendedTypesEnabled`: TTL znodes may be created.
     pub extended_types: bool,
     /// `digest.enabled`: txns and snapshots carry the digest of the tree.
@@ -130,6 +134,7 @@ impl Default for Config {
             server_id: 1,
             skip_acl: false,
             enforce_quota: false,
+            tree_bytes_max: 0,
             extended_types: false,
             tree_digest: true,
             digest_auth: true,

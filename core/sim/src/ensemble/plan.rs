@@ -218,6 +218,7 @@ impl Script {
         base.snapshot_txns = *rng.pick(&[4, 20, 100, 1000]).unwrap_or(&100);
         // Followers judge by usages that the oracle cannot know.
         base.enforce_quota = false;
+        base.tree_bytes_max = 0;
         let voters = *rng.pick(&[3, 3, 3, 3, 4, 5, 5, 7]).unwrap_or(&3);
         let observers = *rng.pick(&[0, 0, 0, 1, 2]).unwrap_or(&0);
         let cast = if rng.one_in(3) {

@@ -141,6 +141,10 @@ impl Core {
         }
         // Once is enough: what follows is behind it in the order.
         if ensemble.learning.upgrade(conn.session) {
+            if !self.admits_session() {
+                self.session_forgotten(conn.session);
+                return Passage::Refused(ErrorCode::QUOTA_EXCEEDED);
+            }
             let timeout_ms = i32::try_from(conn.timeout_ms).unwrap_or(i32::MAX);
             if self.learns() {
                 let op = OpCode::CREATE_SESSION;

@@ -36,7 +36,7 @@ impl Server {
         let core = &mut self.core;
         core.abandon_file();
         // As a packet's data: the longest string or data that a peer may send.
-        let bytes_max = core.config.frame_bytes_max as usize * 2;
+        let bytes_max = (core.config.frame_bytes_max as usize).saturating_mul(2);
         let Some(ensemble) = core.ensemble.as_deref_mut() else {
             return;
         };

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::peer::{Link, Peer, Purpose, Reach};
 use crate::ids::{Instant, LinkId, ServerId};
 use crate::link::{Endpoint, LinkInput, Port};
+use crate::sorted;
 use crate::wire::election::{Initial, InitialVersion, Notification};
 use crate::zab::io::{Event, Options, Output};
 use crate::zab::outbox::Outbox;
@@ -117,7 +118,7 @@ impl Mesh {
             };
             (id, peer)
         });
-        self.peers = peers.collect();
+        self.peers = sorted::map(peers);
         out.outputs
             .push(Output::Listen(Port::Election, self.listen_at()));
     }
@@ -141,12 +142,7 @@ impl Mesh {
         if !self.listen_on_all_ips {
             return self.own.clone();
         }
-        let ports: BTreeSet<u16> = self.own.iter().map(|own| own.port).collect();
-        let everywhere = ports.into_iter().map(|port| Endpoint {
-            host: String::from("0.0.0.0"),
-            port,
-        });
-        everywhere.collect()
+        Endpoint::everywhere(&self.own)
     }
 
     pub(super) fn owns(&self, link: LinkId) -> bool {

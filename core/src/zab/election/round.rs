@@ -5,6 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::vote::{Ballot, Standing, Vote, Voters};
 use crate::ids::{Instant, ServerId};
+use crate::sorted;
 use crate::wire::election::State;
 
 /// How long a quorum waits for a better vote of those that were not heard of.
@@ -259,7 +260,7 @@ impl Round {
             .received
             .iter()
             .filter(|(_, other)| other.agrees(ballot));
-        let mut agreeing: BTreeSet<_> = others.map(|(id, _)| *id).collect();
+        let mut agreeing = sorted::set(others.map(|(id, _)| *id));
         if voters.contains(self.me) && !self.first.is_untrusted() && self.proposal == ballot.vote {
             agreeing.insert(self.me);
         }

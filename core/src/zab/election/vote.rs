@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 use core::cmp::Ordering;
 
 use crate::ids::{Epoch, ServerId, Zxid};
+use crate::sorted;
 use crate::wire::election::State;
 use crate::zab::membership::Membership;
 use crate::zab::quorum::Views;
@@ -144,7 +145,7 @@ impl Voters {
     pub(super) fn ids(&self) -> BTreeSet<ServerId> {
         let views = self.views();
         let voters = views.iter().flat_map(Membership::voters);
-        voters.map(|(id, _)| id).collect()
+        sorted::set(voters.map(|(id, _)| id))
     }
 
     /// Whether `these` are a quorum of every membership.

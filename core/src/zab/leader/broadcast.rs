@@ -230,10 +230,11 @@ impl Leader {
             (handler.stage >= Stage::Synced).then_some(handler.acked)
         };
         let voters = membership.voters().map(|(id, _)| id);
-        let mut best: Vec<(Zxid, ServerId)> = voters
-            .filter_map(|id| acked(id).map(|zxid| (zxid, id)))
-            .collect();
-        best.sort_by_key(|&(zxid, _)| core::cmp::Reverse(zxid));
+        let mut best: Vec<(Zxid, ServerId)> = Vec::new();
+        for (zxid, id) in voters.filter_map(|id| acked(id).map(|zxid| (zxid, id))) {
+            let at = best.partition_point(|&(other, _)| other >= zxid);
+            best.insert(at, (zxid, id));
+        }
         best.into_iter().map(|(_, id)| id).collect()
     }
 

@@ -341,12 +341,5 @@ fn listen_endpoints(lasting: &Lasting) -> Vec<Endpoint> {
     if !lasting.options.listen_on_all_ips {
         return own;
     }
-    let mut ports: Vec<u16> = own.iter().map(|endpoint| endpoint.port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    let every = |port| Endpoint {
-        host: "0.0.0.0".into(),
-        port,
-    };
-    ports.into_iter().map(every).collect()
+    Endpoint::everywhere(&own)
 }
