@@ -41,6 +41,9 @@ pub struct Plan {
     pub reap_ms: u32,
     /// Transactions between two snapshots.
     pub snapshot_txns: u32,
+    /// Bytes of a snapshot, or of the state for a learner, that one step makes; 0 is as many as by
+    /// default, more than the whole state of a run.
+    pub slice_bytes: u32,
     /// Requests in flight above which connections wait.
     pub outstanding_max: u32,
     /// Whether quotas are enforced.
@@ -113,6 +116,9 @@ impl Plan {
             enforce_quota: rng.one_in(2),
             extended_types: !rng.one_in(4),
             tree_digest: !rng.one_in(4),
+            slice_bytes: *Rng::keyed(seed, Stream::Plan, 5, 0)
+                .pick(&[0, 0, 1, 200, 1500])
+                .unwrap_or(&0),
             preallocate_bytes: *rng.pick(&[0, 4096]).unwrap_or(&0),
             log_file_bytes: *rng.pick(&[0, 0, 3000]).unwrap_or(&0),
         }
@@ -121,7 +127,14 @@ impl Plan {
     /// The configuration of the server.
     #[must_use]
     pub fn config(&self) -> Config {
+        let default = Config::default();
+        let slice_bytes = |default| match self.slice_bytes {
+            0 => default,
+            bytes => bytes,
+        };
         Config {
+            snapshot_slice_bytes: slice_bytes(default.snapshot_slice_bytes),
+            state_slice_bytes: slice_bytes(default.state_slice_bytes),
             tick_ms: self.tick_ms,
             session_timeout_ms_min: 2 * self.tick_ms,
             session_timeout_ms_max: 20 * self.tick_ms,
@@ -135,7 +148,7 @@ impl Plan {
             four_letter_words: zabra_core::server::config::FourLetterWords::All,
             snapshot_txns: self.snapshot_txns,
             container_check_ms: self.reap_ms,
-            ..Config::default()
+            ..default
         }
     }
 

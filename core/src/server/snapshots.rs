@@ -8,8 +8,6 @@ use super::{Config, Core, Event, Output, Recovered, SnapshotOp, StoreOp};
 use crate::ids::{Instant, Seq};
 use crate::tree::Piece;
 
-/// Bytes of a snapshot written in one step: about 100 µs of the server's time.
-const SLICE_BYTES: usize = 128 * 1024;
 /// Bytes of a snapshot that the store may have in hand; more must wait.
 const IN_HAND_BYTES_MAX: usize = 4 << 20;
 /// Milliseconds after a failure before the next attempt.
@@ -142,7 +140,8 @@ impl Core {
         if !self.wants_slice() {
             return;
         }
-        match self.tree.snapshot_piece(SLICE_BYTES) {
+        let slice_bytes = self.config.snapshot_slice_bytes as usize;
+        match self.tree.snapshot_piece(slice_bytes) {
             Some(Piece::Part(bytes)) => self.chunk(bytes.into()),
             Some(Piece::Last(bytes)) => {
                 self.chunk(bytes.into());

@@ -5,6 +5,9 @@
 //! grows). What is committed is one path in it. Names of invariants are those of the catalogue in
 //! `scenarios/README.md`.
 
+mod abandoned;
+mod rot;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -147,6 +150,12 @@ impl History {
     #[must_use]
     pub fn committed(&self) -> i64 {
         self.canon.last().copied().unwrap_or(0)
+    }
+
+    /// How many transactions were ever proposed.
+    #[must_use]
+    pub fn proposed(&self) -> u64 {
+        self.txns.len() as u64
     }
 
     /// The highest zxid that a server may show: the last committed, or the beginning of an epoch.
@@ -689,7 +698,14 @@ impl History {
                             start.tip, standing.durable
                         )
                     },
-                )
+                )?;
+                // An observer's log counts for nothing, and need not be durable.
+                let end = if is_voter {
+                    standing.durable
+                } else {
+                    standing.tip
+                };
+                self.ensure_begins_with(learner, end, epoch)
             }
             3 => {
                 ensure(
@@ -867,6 +883,7 @@ impl History {
             "S2 all commit one sequence",
             || format!("{name} commits {zxid:#x} when {committed:#x} is committed"),
         )?;
+        self.ensure_not_abandoned(server, zxid)?;
         ensure(
             self.has_quorum(zxid, None),
             "S9 a quorum has what is committed",
@@ -896,7 +913,7 @@ impl History {
     /// It is of nothing that is committed, nor could be.
     pub fn shows(&mut self, server: usize, zxid: i64) -> Result<(), Violation> {
         if zxid <= self.visible() {
-            return Ok(());
+            return self.ensure_not_abandoned(server, zxid);
         }
         if Zxid(zxid).counter() == 0 && !self.is_alone {
             return self.establish(Zxid(zxid).epoch().0, server);
@@ -1007,6 +1024,7 @@ impl History {
     pub fn ensure_snapshot(&self, server: usize, name: i64) -> Result<(), Violation> {
         let standing = self.server(server);
         let located = self.locate(name, standing.tip);
+        self.ensure_not_abandoned(server, located)?;
         ensure(
             self.contains(standing.durable, located) || self.contains(self.committed(), located),
             "S14 no snapshot beyond what was cut",

@@ -9,12 +9,14 @@ mod clients;
 mod faults;
 pub mod history;
 pub mod members;
+mod mishaps;
 pub(crate) mod network;
 mod peek;
 pub mod plan;
 mod server;
 pub mod service;
 pub mod text;
+pub mod trials;
 
 use core::cell::RefCell;
 use core::cmp::Reverse;
@@ -29,6 +31,7 @@ use crate::ensemble::network::Link;
 use crate::ensemble::plan::{Cast, Effect, Fault, LEADER, Script, When, letter};
 use crate::ensemble::server::Host;
 use crate::ensemble::service::Service;
+use crate::ensemble::trials::Traffic;
 use crate::rng::{Rng, Stream};
 use crate::violation::{Violation, ensure};
 use crate::world::Report;
@@ -73,6 +76,8 @@ pub struct World {
     /// Each fault that is at work, with the servers it has met.
     at_work: Vec<Option<Fault>>,
     is_active: bool,
+    /// What servers have sent each other in a trial.
+    traffic: Traffic,
     draws: u64,
     trace: Vec<String>,
     is_verbose: bool,
@@ -116,6 +121,7 @@ impl World {
             links: BTreeMap::new(),
             next_link: 0,
             is_active: true,
+            traffic: Traffic::default(),
             draws: 0,
             trace: Vec::new(),
             is_verbose,
@@ -163,7 +169,7 @@ impl World {
         let end = self.now + self.script.base.duration_us;
         self.run_until(end)?;
         self.heal();
-        if !self.converge()? {
+        if !self.converge()? || !self.undergo_trial()? {
             return Ok(());
         }
         if self.rng(Stream::Fault).one_in(2) {
@@ -251,7 +257,9 @@ impl World {
         let mut rng = self.rng(Stream::Fault);
         let most = voters - (voters / 2 + 1);
         // Whoever has lost its disk does not vote, and so is no part of a quorum.
-        let trusted = |server: &usize| self.history.server(*server).is_trusted;
+        let is_rotten = |server: &usize| self.servers.get(*server).is_some_and(|it| it.is_rotten);
+        let trusted =
+            |server: &usize| self.history.server(*server).is_trusted && !is_rotten(server);
         let spare = (0..voters)
             .filter(trusted)
             .count()
@@ -279,6 +287,7 @@ impl World {
                 self.after(0, Event::Restart(server));
             }
         }
+        self.end_half_closed();
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.after(0, Event::Arrives(link, 0));
             self.after(0, Event::Arrives(link, 1));

@@ -11,6 +11,7 @@ use zabra_core::server::Input;
 use crate::ensemble::history::Bond;
 use crate::ensemble::peek::Peeker;
 use crate::ensemble::plan::{Effect, letter};
+use crate::ensemble::trials::ELECTION;
 use crate::ensemble::{Event, World};
 use crate::rng::Stream;
 use crate::violation::{Violation, ensure};
@@ -354,7 +355,7 @@ impl World {
                     return Ok(false);
                 }
             }
-            Port::Election => {}
+            Port::Election => self.traffic_of(server, ELECTION),
         }
         self.send(link, side, bytes);
         Ok(true)
@@ -368,7 +369,14 @@ impl World {
         side: usize,
         bytes: &[u8],
     ) -> Result<bool, Violation> {
-        self.end(link, side, |end| end.sent.push(bytes));
+        let mut is_slice = false;
+        self.end(link, side, |end| {
+            is_slice = end.sent.is_in_snapshot();
+            end.sent.push(bytes);
+        });
+        if is_slice {
+            self.service.marks.hit("state_of_many_slices");
+        }
         loop {
             let Some(state) = self.links.get_mut(&link) else {
                 return Ok(true);
@@ -384,6 +392,7 @@ impl World {
             };
             let mut bond = state.bond.clone();
             self.note(|| format!("{} sends {packet:x?}", letter(server)));
+            self.traffic_of(server, packet.kind);
             if packet.kind == 3 {
                 self.ensure_snapshots(server)?;
             }
@@ -615,6 +624,29 @@ impl World {
             }
         }
         self.leave(link, side);
+    }
+
+    /// One end of every connection between two servers is gone; the other hears of it only then.
+    pub(super) fn half_close(&mut self, near: usize, far: usize, until: u64) {
+        for (link, side) in self.links_of(near) {
+            let who = self.far(link, side).map(|(_, who)| who);
+            if !matches!(who, Some(Who::Server(server, _)) if server == far) {
+                continue;
+            }
+            self.end(link, 1 - side, |end| {
+                end.ended_at = Some(end.ended_at.map_or(until, |at| at.min(until)));
+            });
+            self.schedule_arrival(link, 1 - side);
+            self.hears_of_end(link, side);
+        }
+    }
+
+    /// Whoever has not heard yet of the end of a connection does now.
+    pub(super) fn end_half_closed(&mut self) {
+        let now = self.now;
+        for end in self.links.values_mut().flat_map(|link| &mut link.ends) {
+            end.ended_at = end.ended_at.map(|at| at.min(now));
+        }
     }
 
     /// A connection is reset: both ends hear of it, and what was under way is lost.

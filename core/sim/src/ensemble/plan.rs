@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::ensemble::members::Change;
+use crate::ensemble::trials::Trial;
 use crate::plan::Plan;
 use crate::rng::{Rng, Stream};
 
@@ -37,6 +38,8 @@ pub struct Script {
     pub drift_ppm: u64,
     /// What goes wrong.
     pub faults: Vec<Planned>,
+    /// What is tried once all is well again.
+    pub trial: Trial,
 }
 
 /// What the servers of a run are.
@@ -146,6 +149,18 @@ pub enum Fault {
     DropClients(usize),
     /// An operator asks for another membership; of this version, if he says it.
     Reconfig(Vec<Change>, Option<i64>),
+    /// The first of two servers loses all connections to the other. That one hears of it only when
+    /// the fault ends: until then it is given what was under way, and talks to nobody.
+    HalfClose(usize, usize),
+    /// ENOSPC, after this many operations of the disk.
+    DiskFull(usize, u64),
+    /// EIO of whatever is written or synced, after this many operations of the disk.
+    DiskFails(usize, u64),
+    /// Its disk finishes nothing of the log.
+    StallDisk(usize),
+    /// The process dies, and a bit of what its disk holds is flipped: which one follows from this
+    /// number.
+    Rot(usize, u64),
 }
 
 /// The packets of the quorum protocol by name, for texts.
@@ -213,6 +228,7 @@ impl Script {
             history_txns: *rng.pick(&[1, 30, 500, 500]).unwrap_or(&500),
             drift_ppm: *rng.pick(&[0, 0, 1000, 50_000]).unwrap_or(&0),
             faults: Vec::new(),
+            trial: Trial::draw(&mut Rng::keyed(seed, Stream::Plan, 13, 0)),
             base,
         };
         script.faults = script.draw_faults(&mut rng);
@@ -220,6 +236,7 @@ impl Script {
             script.faults.extend(script.draw_falling_behind(&mut rng));
         }
         script.draw_reconfigs(&mut Rng::keyed(seed, Stream::Plan, 11, 0));
+        script.draw_mishaps(&mut Rng::keyed(seed, Stream::Plan, 12, 0));
         script
     }
 
@@ -381,7 +398,7 @@ impl Script {
         ]
     }
 
-    fn draw_condition(&self, rng: &mut Rng) -> When {
+    pub(super) fn draw_condition(&self, rng: &mut Rng) -> When {
         let packets = [
             2, 2, 3, 3, 3, 4, 4, 8, 10, 10, 11, 12, 12, 13, 14, 15, 17, 18, 7,
         ];
@@ -495,6 +512,11 @@ impl Fault {
                 let changes = changes.iter().map(|change| change.map(one)).collect();
                 Self::Reconfig(changes, *version)
             }
+            Self::HalfClose(near, far) => Self::HalfClose(one(near), one(far)),
+            Self::DiskFull(server, count) => Self::DiskFull(one(server), *count),
+            Self::DiskFails(server, count) => Self::DiskFails(one(server), *count),
+            Self::StallDisk(server) => Self::StallDisk(one(server)),
+            Self::Rot(server, place) => Self::Rot(one(server), *place),
         }
     }
 }

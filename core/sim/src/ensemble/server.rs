@@ -26,7 +26,7 @@ use crate::violation::{Violation, ensure};
 
 /// A server with its disk and clock, whether its process runs or not.
 pub(super) struct Host {
-    disk: SimDisk,
+    pub(super) disk: SimDisk,
     pub(super) node: Option<Node>,
     /// Which life of the process this is; what belongs to an earlier one is ignored.
     pub(super) life: u64,
@@ -34,6 +34,10 @@ pub(super) struct Host {
     step_at: Option<u64>,
     pub(super) paused_until: u64,
     pub(super) is_disk_slow: bool,
+    /// Whether its log's lane finishes nothing.
+    pub(super) is_disk_stalled: bool,
+    /// Whether a bit of what its disk holds was flipped.
+    pub(super) is_rotten: bool,
     pub(super) wall_offset_ms: i64,
     clock: Clock,
     /// The ports for peers that it listens on; clients' port is always open.
@@ -43,6 +47,8 @@ pub(super) struct Host {
     /// Connections of which it has heard the end.
     pub(super) ended: BTreeSet<LinkId>,
     pub(super) accepted: u64,
+    /// How often it has given leading up.
+    pub(super) resigned: u64,
     pub(super) has_power: bool,
     /// How much slower its connections to servers are.
     pub(super) link_delay_us: u64,
@@ -96,6 +102,8 @@ impl Host {
             step_at: None,
             paused_until: 0,
             is_disk_slow: false,
+            is_disk_stalled: false,
+            is_rotten: false,
             wall_offset_ms: rng.below(2000).cast_signed() - 1000,
             clock: Clock {
                 zero: rng.below(1_000_000_000),
@@ -106,6 +114,7 @@ impl Host {
             dials: BTreeMap::new(),
             ended: BTreeSet::new(),
             accepted: 0,
+            resigned: 0,
             has_power: true,
             link_delay_us: 0,
             orphans: Vec::new(),
@@ -176,6 +185,16 @@ impl World {
                 self.after_death(server, with_power);
                 return Ok(());
             }
+            Err(_) if host.disk.take_met_trouble() => {
+                self.service.marks.hit("start_refused_by_disk");
+                self.after_death(server, false);
+                return Ok(());
+            }
+            Err(error) if host.is_rotten => {
+                self.service.marks.hit("rot_refused");
+                self.operator_wipes(server, &error);
+                return Ok(());
+            }
             Err(error) => {
                 let name = letter(server);
                 return Err(Violation::new(
@@ -184,6 +203,11 @@ impl World {
                 ));
             }
         };
+        if host.is_rotten && !self.history.survives_rot(server, born.last) {
+            self.service.marks.hit("rot_beyond_budget");
+            self.operator_wipes(server, "nobody can tell what is missing from what was torn");
+            return Ok(());
+        }
         host.life += 1;
         host.accepted = 0;
         host.is_wiped &= !born.is_trusted;
@@ -215,7 +239,7 @@ impl World {
         Ok(())
     }
 
-    fn after_death(&mut self, server: usize, with_power: bool) {
+    pub(super) fn after_death(&mut self, server: usize, with_power: bool) {
         let mut rng = self.rng(Stream::Disk);
         let links = self.links_of(server);
         for (link, side) in links {
@@ -271,6 +295,8 @@ impl World {
     pub(super) fn well(&mut self, server: usize) {
         if let Some(host) = self.servers.get_mut(server) {
             host.disk.put_out_fuse();
+            host.disk.repair();
+            host.is_disk_stalled = false;
             host.is_disk_slow = false;
             host.link_delay_us = 0;
             host.down_until = 0;
@@ -457,6 +483,10 @@ impl World {
         let Some(host) = self.servers.get_mut(server) else {
             return Ok(());
         };
+        if host.disk.is_broken() {
+            // The host's hook has failed, and with it the process.
+            return self.stops(server);
+        }
         match op {
             MembershipOp::Seen(membership) => host.membership_seen = Some(membership),
             MembershipOp::Active(membership) => host.membership = membership,
@@ -481,6 +511,7 @@ impl World {
             host.listening.remove(&port)
         };
         if has_changed && port == Port::Quorum {
+            host.resigned += u64::from(!is_on);
             self.occurs(
                 server,
                 if is_on {
@@ -553,6 +584,10 @@ impl World {
         let Some(host) = self.servers.get_mut(server) else {
             return Ok(());
         };
+        if host.is_disk_stalled {
+            self.after(10_000, Event::StoreRuns(server, life));
+            return Ok(());
+        }
         let sync_us = sync_us * if host.is_disk_slow { 100 } else { 1 };
         let Some(node) = &mut host.node else {
             return Ok(());
@@ -565,6 +600,10 @@ impl World {
         };
         let upto = match node.run_log(count) {
             Ok(upto) => upto.unwrap_or_default(),
+            Err(_) if host.disk.take_met_trouble() => {
+                self.service.marks.hit("log_failed");
+                return self.stops(server);
+            }
             Err(error) if !host.disk.is_dead() => {
                 return Err(Violation::new(
                     "the store does what it is asked",
@@ -630,7 +669,12 @@ impl World {
                 let state = version.filter(|_| committed).map(|it| it.state.clone());
                 *file = Some((state, Vec::new()));
             }
-            (SnapshotOp::Chunk(bytes), Some((_, file))) => file.extend_from_slice(bytes),
+            (SnapshotOp::Chunk(bytes), Some((_, file))) => {
+                if !file.is_empty() {
+                    self.service.marks.hit("snapshot_of_many_slices");
+                }
+                file.extend_from_slice(bytes);
+            }
             (SnapshotOp::End, Some((state, file))) => {
                 if let Some(state) = state {
                     snapshot::check(file, state, Some("/zookeeper/config")).map_err(
@@ -679,6 +723,9 @@ impl World {
         };
         let is_more = !node.snapshot_queue.is_empty();
         node.is_snapshot_busy = is_more;
+        if host.disk.take_met_trouble() {
+            self.service.marks.hit("snapshot_failed_on_disk");
+        }
         let is_stored = matches!(inputs.first(), Some(Input::SnapshotStored { .. }));
         if is_stored && !self.occurs(server, Effect::Stores(Durable::Snapshot))? {
             return Ok(());
@@ -702,6 +749,10 @@ impl World {
             return Ok(());
         };
         let purged = zabra_core::store::purge::purge(&mut disk.clone(), &mut disk, keep);
+        if purged.is_err() && disk.take_met_trouble() {
+            // Only a warning, in the host.
+            return Ok(());
+        }
         if purged.is_err() {
             let power = self.servers.get(server).is_some_and(|it| it.dies_of_power);
             return self.die(server, power);

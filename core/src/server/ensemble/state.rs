@@ -11,10 +11,6 @@ use super::{Core, Ensemble, Output, Server, SnapshotOp};
 use crate::ids::{LinkId, Zxid};
 use crate::tree::{LoadError, Piece, StreamLoader};
 
-/// Bytes of the state that one step makes for a learner. Whoever asks meanwhile waits for the
-/// step. Four times as much made the state arrive no sooner.
-const SLICE_BYTES: usize = 32 * 1024;
-
 /// Snapshots of the state between servers.
 #[derive(Default)]
 pub(super) struct State {
@@ -127,7 +123,12 @@ impl Core {
         if !self.wants_state() {
             return;
         }
-        let Self { ensemble, tree, .. } = self;
+        let Self {
+            ensemble,
+            tree,
+            config,
+            ..
+        } = self;
         let Some(ensemble) = ensemble.as_deref_mut() else {
             return;
         };
@@ -152,7 +153,7 @@ impl Core {
             state.sending = None;
             return;
         }
-        match tree.snapshot_piece(SLICE_BYTES) {
+        match tree.snapshot_piece(config.state_slice_bytes as usize) {
             Some(Piece::Part(bytes)) => zab.snapshot_chunk(link, &bytes.into()),
             Some(Piece::Last(bytes)) => {
                 zab.snapshot_chunk(link, &bytes.into());
