@@ -6,10 +6,13 @@ use bytes::Bytes;
 
 use super::{Config, Core, Event, Output, Recovered, SnapshotOp, StoreOp};
 use crate::ids::{Instant, Seq};
+use crate::server::pace::{Pace, SLICES_MAX};
 use crate::tree::Piece;
 
 /// Bytes of a snapshot that the store may have in hand; more must wait.
 const IN_HAND_BYTES_MAX: usize = 4 << 20;
+/// How much of a snapshot's file leaves in a microsecond, at most.
+const BYTES_PER_US: u64 = 400;
 /// Milliseconds after a failure before the next attempt.
 const FAILED_PAUSE_MS: u64 = 1000;
 
@@ -31,6 +34,7 @@ pub(super) struct Schedule {
     /// No attempt before this: the last has failed.
     not_before: Instant,
     begun: Instant,
+    pace: Pace,
     random: u64,
 }
 
@@ -47,6 +51,7 @@ impl Schedule {
             overtaken: 0,
             not_before: Instant::default(),
             begun: Instant::default(),
+            pace: Pace::default(),
             random: entropy,
         };
         schedule.draw(config);
@@ -128,8 +133,9 @@ impl Schedule {
 }
 
 impl Core {
-    /// Begins a snapshot if one is due, and writes the next slice of the one that is being written.
-    pub(super) fn snapshot_slice(&mut self) {
+    /// Begins a snapshot if one is due, and writes the slices that are due of the one that is being
+    /// written.
+    pub(super) fn snapshot_slices(&mut self) {
         // In an ensemble the tree may hold, before the role is established, what was never
         // committed: no snapshot may have it, for it could not be cut off. Source: ZOOKEEPER-1549.
         let committed = self.ensemble.is_none() || self.serving || self.snapshots.first;
@@ -137,10 +143,18 @@ impl Core {
         {
             self.begin_snapshot();
         }
-        if !self.wants_slice() {
-            return;
+        for _ in 0..SLICES_MAX {
+            if self.next_slice().is_none_or(|due| due > self.now.instant) {
+                return;
+            }
+            self.snapshot_slice();
         }
+    }
+
+    fn snapshot_slice(&mut self) {
         let slice_bytes = self.config.snapshot_slice_bytes as usize;
+        let pace = &mut self.snapshots.pace;
+        pace.left(self.now.instant, slice_bytes, BYTES_PER_US);
         match self.tree.snapshot_piece(slice_bytes) {
             Some(Piece::Part(bytes)) => self.chunk(bytes.into()),
             Some(Piece::Last(bytes)) => {
@@ -188,11 +202,12 @@ impl Core {
             .push(Output::Snapshot(SnapshotOp::Chunk(bytes)));
     }
 
-    /// Whether the next slice can be written now.
-    pub(super) fn wants_slice(&self) -> bool {
-        self.tree.snapshot_in_progress()
+    /// When the next slice is due, if one can be written.
+    pub(super) fn next_slice(&self) -> Option<Instant> {
+        let wants = self.tree.snapshot_in_progress()
             && self.sending().is_none()
-            && self.snapshots.in_hand < IN_HAND_BYTES_MAX
+            && self.snapshots.in_hand < IN_HAND_BYTES_MAX;
+        wants.then_some(self.snapshots.pace.due())
     }
 
     pub(super) fn snapshot_done(&mut self) {
