@@ -107,17 +107,16 @@ impl Timer {
 mod fine {
     use core::task::{Context, Poll, ready};
     use core::time::Duration;
-    use std::os::fd::OwnedFd;
 
     use rustix::time::{
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
         timerfd_settime,
     };
-    use tokio::io::Interest;
-    use tokio::io::unix::AsyncFd;
+    use tokio::net::unix::pipe::Receiver;
 
     pub(super) struct Fine {
-        fd: AsyncFd<OwnedFd>,
+        /// No pipe, but read like one: eight bytes, once it has run out.
+        fd: Receiver,
         armed: bool,
     }
 
@@ -126,7 +125,7 @@ mod fine {
         pub(super) fn new() -> Option<Self> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let fd = timerfd_create(TimerfdClockId::Monotonic, flags).ok()?;
-            let fd = AsyncFd::register_with_interest(fd, Interest::READABLE).ok()?;
+            let fd = Receiver::from_owned_fd_unchecked(fd).ok()?;
             Some(Self { fd, armed: false })
         }
 
@@ -153,11 +152,12 @@ mod fine {
         }
 
         pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-            let Ok(mut guard) = ready!(self.fd.poll_read_ready(cx)) else {
-                return Poll::Ready(());
-            };
-            // The next setting takes back that it has run out.
-            guard.clear_ready();
+            let ready = ready!(self.fd.poll_read_ready(cx));
+            if ready.is_ok() && self.fd.try_read(&mut [0; 8]).is_err() {
+                // It was set anew since.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             self.armed = false;
             Poll::Ready(())
         }
