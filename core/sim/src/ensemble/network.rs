@@ -438,7 +438,8 @@ impl World {
         let (from, to) = if side == 0 { (near, far) } else { (far, near) };
         let at = self.now + self.latency(from, to);
         self.end(link, 1 - side, |end| {
-            if end.is_open {
+            // Nothing comes after what a reset has lost, though its sender may not know of it yet.
+            if end.is_open && end.ended_at.is_none() {
                 let at = end.inbound.back().map_or(at, |(last, _)| at.max(*last));
                 end.inbound.push_back((at, bytes));
             }
