@@ -44,7 +44,6 @@ fn zabra(arguments: &[&str]) -> Command {
             command.env_remove(&name);
         }
     }
-    command.envs(support::process::core_settings());
     command.arg("ensemble").args(arguments).stdin(Stdio::null());
     command
 }

@@ -36,9 +36,11 @@ pub(crate) fn clippy(workspace: &Workspace) -> crate::Result {
         .args(deny))?;
     // What most people build, and the small build: only what differs is looked at again.
     if !workspace.quick && !workspace.features().is_empty() {
-        for features in ["default", "zabra/wasm-runtime"] {
+        let small: [&[&str]; 2] = [&[], &["--features", "zabra/wasm-runtime"]];
+        for features in small {
             run(workspace
-                .cargo(&["clippy", "--workspace", "--features", features])
+                .cargo(&["clippy", "--workspace"])
+                .args(features)
                 .args(deny))?;
         }
     }

@@ -62,6 +62,7 @@ fn one_ensemble_of_apache_native_and_wasm() {
     let load = Load::start(&ensemble.addresses());
     load.go_on_for(WRITES);
     assert_eq!(ensemble.leader(), 3, "who leads");
+    assert!(is_baseline() || ensemble.log(3).contains("core: wasm"));
     ensemble.end(1, End::Kill);
     load.go_on_for(WRITES);
     ensemble.start(1, apache);
