@@ -30,6 +30,15 @@ pub enum Error {
     },
     /// The configuration is wrong.
     Config(Problems),
+    /// The core is to be a WebAssembly module, and that cannot be had.
+    CoreModule(Box<dyn error::Error + Send + Sync>),
+    /// The core, a WebAssembly module, gives up whenever it opens what is on disk.
+    CoreTrapped {
+        /// Which.
+        module: String,
+        /// How it ended.
+        source: Box<dyn error::Error + Send + Sync>,
+    },
     /// The system refused threads, timers or signals.
     Runtime(io::Error),
     /// Data could not be read or written, or is damaged.
@@ -45,7 +54,7 @@ impl Error {
     /// Whether the operator must change the configuration, so that starting again is of no use.
     #[must_use]
     pub const fn is_config(&self) -> bool {
-        matches!(self, Self::Config(_))
+        matches!(self, Self::Config(_) | Self::CoreModule(_))
     }
 }
 
@@ -70,6 +79,12 @@ impl fmt::Display for Error {
                 f.write_str(bind_peer_remedy(source.kind()))
             }
             Self::Config(problems) => write!(f, "{problems}"),
+            Self::CoreModule(source) => source.fmt(f),
+            Self::CoreTrapped { module, source } => write!(
+                f,
+                "{module}: cannot open what is on disk, which is as it was: {source}; take another \
+                 core, or the native one"
+            ),
             Self::Runtime(source) => write!(f, "the system refused a thread or a timer: {source}"),
             Self::Store { path, source } => write!(f, "{}: {source}", path.display()),
         }
@@ -107,7 +122,9 @@ impl error::Error for Error {
                 Some(source)
             }
             Self::Config(problems) => Some(problems),
-            Self::Store { source, .. } => Some(source.as_ref()),
+            Self::CoreModule(source)
+            | Self::CoreTrapped { source, .. }
+            | Self::Store { source, .. } => Some(source.as_ref()),
         }
     }
 }

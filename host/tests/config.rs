@@ -21,6 +21,8 @@ use zabra_core::server::{Config, config::FourLetterWords};
 mod dynamic;
 #[path = "config/ensemble.rs"]
 mod ensemble;
+#[path = "config/sandbox.rs"]
+mod sandbox;
 
 /// ZooKeeper's `conf/zoo_sample.cfg`, its comments shortened.
 const SAMPLE: &str = "\

@@ -43,6 +43,7 @@ fn zabra(arguments: &[&str]) -> Command {
             command.env_remove(&name);
         }
     }
+    command.envs(support::process::core_settings());
     command
         .arg("server")
         .args(arguments)

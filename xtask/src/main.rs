@@ -100,6 +100,18 @@ const STEPS: &[Step] = &[
         quick: false,
     },
     Step {
+        name: "kazoo-wasm",
+        about: "kazoo's own test-suite against our server with the core as a WebAssembly module",
+        run: peers::kazoo_wasm,
+        quick: false,
+    },
+    Step {
+        name: "host-wasm",
+        about: "the tests of server processes, again with the core as a WebAssembly module",
+        run: peers::host_wasm,
+        quick: false,
+    },
+    Step {
         name: "kazoo-ensemble",
         about: "kazoo's own test-suite against an ensemble of three of our servers",
         run: peers::kazoo_ensemble,

@@ -11,6 +11,7 @@ use std::time::Instant;
 use crate::report::Outcome;
 use crate::rust;
 use crate::setup::{self, C_CLIENT_HEADER, ZOOKEEPER_JAR};
+use crate::wasm;
 use crate::workspace::{Workspace, on_path, run};
 
 /// kazoo's tests mostly wait, so two at once take half the time even on a small machine.
@@ -55,17 +56,51 @@ pub(crate) fn ensemble(workspace: &Workspace) -> crate::Result {
 }
 
 pub(crate) fn kazoo(workspace: &Workspace) -> crate::Result {
-    kazoo_of(workspace, 1)
+    kazoo_of(workspace, 1, Core::Native)
+}
+
+pub(crate) fn kazoo_wasm(workspace: &Workspace) -> crate::Result {
+    if workspace.baseline {
+        return skipped("Apache ZooKeeper is no WebAssembly module");
+    }
+    if !wasm::available(workspace) {
+        return skipped(&wasm::ways());
+    }
+    kazoo_of(workspace, 1, Core::Sandboxed)
+}
+
+/// Every test of a server in a process, again with the core as a module.
+pub(crate) fn host_wasm(workspace: &Workspace) -> crate::Result {
+    build_server(workspace)?;
+    let Some(module) = wasm::compiled(workspace)? else {
+        return skipped(&wasm::ways());
+    };
+    run(workspace
+        .cargo(&["test", "--workspace", "--locked", "--quiet"])
+        .args(workspace.features())
+        .args(["--test", "crash", "--test", "hostile"])
+        .args(["--test", "start", "--test", "upgrade"])
+        .env("PEERS_SERVER", workspace.server())
+        .env("PEERS_CORE", "wasm")
+        .env("PEERS_CORE_MODULE", module))?;
+    Ok(Outcome::Passed)
+}
+
+/// Which core our server runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Core {
+    Native,
+    Sandboxed,
 }
 
 pub(crate) fn kazoo_ensemble(workspace: &Workspace) -> crate::Result {
     if workspace.baseline {
         return skipped("Apache ZooKeeper takes too long to start ensembles");
     }
-    kazoo_of(workspace, 3)
+    kazoo_of(workspace, 3, Core::Native)
 }
 
-fn kazoo_of(workspace: &Workspace, servers: usize) -> crate::Result {
+fn kazoo_of(workspace: &Workspace, servers: usize, core: Core) -> crate::Result {
     let Some(python) = setup::python_ready(workspace) else {
         return skipped("kazoo is not installed (`cargo xtask setup`)");
     };
@@ -73,9 +108,10 @@ fn kazoo_of(workspace: &Workspace, servers: usize) -> crate::Result {
         return skipped("no Apache ZooKeeper for --baseline");
     }
     build_server(workspace)?;
+    let command = server_command(workspace, core)?;
     let mut shards = Vec::new();
     for index in 0..KAZOO_SHARDS {
-        shards.push(Shard::start(workspace, &python, index, servers)?);
+        shards.push(Shard::start(workspace, &python, index, servers, &command)?);
     }
     let end = Instant::now() + KAZOO_TIME_MAX;
     let results: Vec<_> = shards.into_iter().map(|shard| shard.finish(end)).collect();
@@ -103,6 +139,7 @@ impl Shard {
         python: &Path,
         index: usize,
         servers: usize,
+        server: &str,
     ) -> Result<Self, String> {
         let log = workspace
             .peers_target()
@@ -135,7 +172,7 @@ impl Shard {
             .env("PYTHONPATH", &plugin)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("PEERS_KAZOO_EXPECTED", plugin.join("expected.txt"))
-            .env("PEERS_KAZOO_SERVER", server_command(workspace))
+            .env("PEERS_KAZOO_SERVER", server)
             .env(
                 "ZOOKEEPER_VERSION",
                 if workspace.baseline { "3.8.0" } else { "3.9.5" },
@@ -194,8 +231,8 @@ impl Shard {
 }
 
 /// The command that starts a server, as a JSON list; the plugin appends the zoo.cfg.
-fn server_command(workspace: &Workspace) -> String {
-    let words = if workspace.baseline {
+fn server_command(workspace: &Workspace, core: Core) -> Result<String, String> {
+    let mut words = if workspace.baseline {
         vec![
             workspace
                 .peers()
@@ -205,14 +242,19 @@ fn server_command(workspace: &Workspace) -> String {
             "server".into(),
         ]
     } else {
-        vec![
-            workspace.server().display().to_string(),
-            "server".into(),
-            "--config".into(),
-        ]
+        vec![workspace.server().display().to_string(), "server".into()]
     };
+    if core == Core::Sandboxed {
+        words.extend(["--core".into(), "wasm".into()]);
+        if let Some(module) = wasm::compiled(workspace)? {
+            words.extend(["--core-module".into(), module.display().to_string()]);
+        }
+    }
+    if !workspace.baseline {
+        words.push("--config".into());
+    }
     let quoted: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
-    format!("[{}]", quoted.join(","))
+    Ok(format!("[{}]", quoted.join(",")))
 }
 
 /// The Rust tests in `host/tests/peers`.
@@ -224,12 +266,16 @@ fn rust_peers(workspace: &Workspace, filter: &str) -> crate::Result {
 fn rust_tests(workspace: &Workspace, target: &str, arguments: &[&str]) -> crate::Result {
     build_server(workspace)?;
     // The feature set of the whole workspace, as everywhere, or dependencies would be built again.
-    let mut command = workspace.cargo(&["test", "--workspace", "--locked", "--test", target, "--"]);
+    let mut command = workspace.cargo(&["test", "--workspace", "--locked", "--test", target]);
     command
+        .args(workspace.features())
+        .arg("--")
         .args(arguments)
         .env("PEERS_SERVER", workspace.server());
     if workspace.baseline {
         command.env("PEERS_BASELINE", "1");
+    } else if let Some(module) = wasm::compiled(workspace)? {
+        command.env("PEERS_CORE_MODULE", module);
     }
     run(&mut command)?;
     Ok(Outcome::Passed)

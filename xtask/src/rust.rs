@@ -1,6 +1,6 @@
-//! The steps that need nothing but cargo. All of them take the whole workspace with its one set of
-//! features: asking for single packages would unify features differently and build dependencies
-//! again.
+//! The steps that need nothing but cargo. All of them take the whole workspace with one set of
+//! features, with WebAssembly if the module can be built: asking for single packages would unify
+//! features differently and build dependencies again.
 
 use std::process::Command;
 
@@ -21,22 +21,43 @@ pub(crate) fn clippy(workspace: &Workspace) -> crate::Result {
     let deny = ["--locked", "--", "-D", "warnings"];
     run(workspace
         .cargo(&["clippy", "--workspace", "--all-targets"])
+        .args(workspace.features())
         .args(deny))?;
     // `test = false` keeps them out of a plain `cargo test`, and so out of --all-targets.
     run(workspace
         .cargo(&["clippy", "--workspace"])
         .args(["--test", "peers", "--test", "ensemble", "--test", "torture"])
+        .args(if workspace.features().is_empty() {
+            [].as_slice()
+        } else {
+            &["--test", "upgrade", "--test", "module"]
+        })
+        .args(workspace.features())
         .args(deny))?;
+    // What most people build, and the small build: only what differs is looked at again.
+    if !workspace.quick && !workspace.features().is_empty() {
+        let small: [&[&str]; 2] = [&[], &["--features", "zabra/wasm-runtime"]];
+        for features in small {
+            run(workspace
+                .cargo(&["clippy", "--workspace"])
+                .args(features)
+                .args(deny))?;
+        }
+    }
     Ok(Outcome::Passed)
 }
 
 pub(crate) fn unit(workspace: &Workspace) -> crate::Result {
-    run(&mut workspace.cargo(&["test", "--workspace", "--locked", "--quiet"]))?;
+    run(workspace
+        .cargo(&["test", "--workspace", "--locked", "--quiet"])
+        .args(workspace.features()))?;
     Ok(Outcome::Passed)
 }
 
 pub(crate) fn build(workspace: &Workspace) -> crate::Result {
-    run(&mut workspace.cargo(&["build", "--workspace", "--locked", "--release"]))?;
+    run(workspace
+        .cargo(&["build", "--workspace", "--locked", "--release"])
+        .args(workspace.features()))?;
     Ok(Outcome::Passed)
 }
 

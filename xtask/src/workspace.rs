@@ -6,6 +6,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::wasm;
+
 /// The workspace on disk and this run's options.
 pub(crate) struct Workspace {
     /// The directory of the workspace's `Cargo.toml`.
@@ -46,6 +48,18 @@ impl Workspace {
             }
         }
         Ok(workspace)
+    }
+
+    /// Options of cargo for every step alike.
+    pub(crate) fn features(&self) -> &'static [&'static str] {
+        if wasm::available(self) {
+            &[
+                "--features",
+                "zabra/wasm,zabra-sim/wasm,zabra-sandbox/compile",
+            ]
+        } else {
+            &[]
+        }
     }
 
     /// The server that the peers talk to. The quick loop takes the one that `cargo test` has built

@@ -147,6 +147,12 @@ impl Instance {
         self.called_with(&call, batch)
     }
 
+    /// What the module may use.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Bytes of memory that the module has.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
@@ -227,7 +233,7 @@ impl Instance {
         }
         match self.message() {
             Some(message) => Trap::Panicked(message),
-            None => Trap::Other(format!("{error:#}")),
+            None => other_trap(error),
         }
     }
 
@@ -244,6 +250,14 @@ impl Instance {
         let text = text.get(..bytes).filter(|text| !text.is_empty())?;
         Some(String::from_utf8_lossy(text).into_owned())
     }
+}
+
+/// A trap in one line: the places in the machine code tell nobody anything.
+fn other_trap(error: &wasmtime::Error) -> Trap {
+    Trap::Other(match error.downcast_ref::<wasmtime::Trap>() {
+        Some(trap) => trap.to_string(),
+        None => format!("{error:#}"),
+    })
 }
 
 fn ticks(limits: Limits) -> u64 {

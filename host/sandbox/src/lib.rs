@@ -7,8 +7,10 @@
 mod engine;
 pub mod faults;
 mod instance;
+pub mod journal;
 mod machine;
 mod precompiled;
+pub mod quarantine;
 mod restoring;
 mod trap;
 

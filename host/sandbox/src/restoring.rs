@@ -6,6 +6,7 @@ use zabra_core::ids::Zxid;
 use zabra_core::store::Restore;
 use zabra_core_wasm::abi::{Begin, Found, Open, Opened};
 
+use crate::journal::Journal;
 use crate::{Instance, Trap};
 
 /// An instance that is being opened.
@@ -13,6 +14,7 @@ pub struct Restoring {
     instance: Instance,
     /// [`Restore::snapshot_begin`] reports nothing itself.
     failed: Option<Trap>,
+    journal: Option<Journal>,
 }
 
 /// Why a piece was refused.
@@ -30,9 +32,22 @@ impl Restoring {
     /// # Errors
     /// The core traps, or does not take its settings.
     pub fn begin(instance: Instance, begin: Begin) -> Result<Self, RestoringError> {
+        Self::begin_noted(instance, begin, None)
+    }
+
+    /// Begins a server of whose life a journal is kept, if there is one.
+    ///
+    /// # Errors
+    /// See [`Restoring::begin`].
+    pub fn begin_noted(
+        instance: Instance,
+        begin: Begin,
+        journal: Option<Journal>,
+    ) -> Result<Self, RestoringError> {
         let mut restoring = Self {
             instance,
             failed: None,
+            journal,
         };
         restoring.give(Open::Begin(begin.into()))?;
         Ok(restoring)
@@ -42,14 +57,34 @@ impl Restoring {
     ///
     /// # Errors
     /// The core traps.
-    pub fn finish(mut self, found: Found) -> Result<Instance, RestoringError> {
+    pub fn finish(self, found: Found) -> Result<Instance, RestoringError> {
+        self.finish_noted(found).map(|(instance, _)| instance)
+    }
+
+    /// Everything was read; the journal goes on with the steps.
+    ///
+    /// # Errors
+    /// See [`Restoring::finish`].
+    pub fn finish_noted(
+        mut self,
+        found: Found,
+    ) -> Result<(Instance, Option<Journal>), RestoringError> {
         self.give(Open::Done(found))?;
-        Ok(self.instance)
+        Ok((self.instance, self.journal))
+    }
+
+    /// What ended the instance: nothing that was given since counts.
+    #[must_use]
+    pub const fn trap(&self) -> Option<&Trap> {
+        self.failed.as_ref()
     }
 
     fn give(&mut self, piece: Open) -> Result<(), RestoringError> {
         if let Some(trap) = &self.failed {
             return Err(RestoringError::Trap(trap.clone()));
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.open(&piece);
         }
         match self.instance.open(&piece) {
             Ok(Opened::Ok) => Ok(()),

@@ -19,8 +19,8 @@ use zabra_sandbox::faults::Faults;
 use zabra_sandbox::{Engine, Instance, Limits, Module, Trap};
 
 fn module(engine: &Engine) -> Module {
-    let file = env::var_os("ZABRA_CORE_WASM")
-        .expect("ZABRA_CORE_WASM names the module to be tested; `cargo xtask wasm` sets it");
+    let file = env::var_os("PEERS_CORE_MODULE")
+        .expect("PEERS_CORE_MODULE names the module to be tested; `cargo xtask wasm` sets it");
     Module::load(engine, Path::new(&file)).unwrap()
 }
 

@@ -6,6 +6,8 @@
 pub mod bench;
 pub mod ensemble;
 pub mod server;
+#[cfg(feature = "wasm-runtime")]
+pub mod wasm;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -33,6 +35,9 @@ enum Command {
     Ensemble(ensemble::Args),
     /// Runs a server until it is told to stop.
     Server(server::Args),
+    /// Compiles a core that is a WebAssembly module, or finds out why one trapped.
+    #[cfg(feature = "wasm-runtime")]
+    Wasm(wasm::Args),
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 clean stop, 1 failure while running, 2 wrong \
@@ -65,6 +70,8 @@ pub fn main() -> ExitCode {
         },
         Some(Command::Ensemble(args)) => ensemble::main(args),
         Some(Command::Server(args)) => server::main(args),
+        #[cfg(feature = "wasm-runtime")]
+        Some(Command::Wasm(args)) => wasm::main(&args),
         None => server::main(server::Args::from(cli.server)),
     }
 }

@@ -56,6 +56,20 @@ pub struct Options {
     /// loopback]
     #[arg(long, value_name = "ADDR")]
     client_port_address: Option<String>,
+    /// The core that runs, the same either way: native, or as a WebAssembly module (core)
+    /// [default: native]
+    #[arg(long, value_name = "CORE")]
+    core: Option<String>,
+    /// The module, .wasm or made by `zabra wasm compile` (core.module) [default: the one in
+    /// this binary]; SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    core_module: Option<String>,
+    /// How much memory the module may have, in MiB (core.memoryLimitInMb) [default: 2048]
+    #[arg(long, value_name = "MIB")]
+    core_memory_limit: Option<String>,
+    /// How long one of its steps may take, in milliseconds (core.stepLimitMs) [default: 10000]
+    #[arg(long, value_name = "MS")]
+    core_step_limit: Option<String>,
     /// How log lines look [default: $ZABRA_LOG_FORMAT, text]
     #[arg(long, value_enum)]
     log_format: Option<LogFormat>,
@@ -116,7 +130,7 @@ pub(super) fn main(args: Args) -> ExitCode {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    match server::run(config, announce, stopped(watch_stdin)) {
+    match server::run_renewed(config, announce, stopped(watch_stdin), hung_up()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error}");
@@ -175,6 +189,20 @@ async fn stopped(watch_stdin: bool) {
     })
     .await;
     info!("stopping");
+}
+
+/// Ready at each SIGHUP. Before it is asked, the signal ends the process, as it does by default.
+fn hung_up() -> impl AsyncFnMut() {
+    let mut signals = None;
+    async move || {
+        if signals.is_none() {
+            signals = signal(SignalKind::hangup()).ok();
+        }
+        match &mut signals {
+            Some(signals) => signals.recv().await,
+            None => pending().await,
+        };
+    }
 }
 
 /// Ready once standard input has ended.
@@ -263,6 +291,18 @@ fn sources(file: Option<PathBuf>, options: Options) -> Sources {
             "--client-port-address",
             "clientPortAddress",
             options.client_port_address,
+        ),
+        ("--core", "core", options.core),
+        ("--core-module", "core.module", options.core_module),
+        (
+            "--core-memory-limit",
+            "core.memoryLimitInMb",
+            options.core_memory_limit,
+        ),
+        (
+            "--core-step-limit",
+            "core.stepLimitMs",
+            options.core_step_limit,
         ),
     ];
     Sources {

@@ -19,6 +19,7 @@ use super::{
     listen::{self, Unbound},
     members::{self, Members},
     problem::{Origin, Problem, Problems},
+    sandbox::SandboxDraft,
     table::Setting,
 };
 use crate::host_facts;
@@ -50,6 +51,7 @@ pub(super) struct Draft {
     pub(super) fsync_warning_ms: u32,
     pub(super) create_directories: bool,
     pub(super) ensemble: EnsembleDraft,
+    pub(super) sandbox: SandboxDraft,
     pub(super) warnings: Vec<Problem>,
     pub(super) problems: Vec<Problem>,
     /// The file could not be read.
@@ -85,6 +87,7 @@ impl Draft {
             fsync_warning_ms: 1000,
             create_directories: true,
             ensemble: EnsembleDraft::default(),
+            sandbox: SandboxDraft::default(),
             warnings: Vec::new(),
             problems: Vec::new(),
             unreadable: false,
@@ -138,6 +141,7 @@ impl Draft {
         self.check_session_timeouts(settings);
         self.check_purge(settings);
         self.allow_isro();
+        let sandbox = self.sandboxed(settings);
         let listen = self.listen(settings, whole.as_ref());
         if data_dir.as_os_str().is_empty() && !settings.contains_key("dataDir") {
             let text = "is missing: expected dataDir=DIRECTORY, where snapshots are kept";
@@ -169,6 +173,7 @@ impl Draft {
             tcp_keep_alive: self.tcp_keep_alive,
             fsync_warning_ms: self.fsync_warning_ms,
             ensemble,
+            sandbox,
             warnings: self.warnings,
         })
     }

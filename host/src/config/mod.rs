@@ -17,6 +17,7 @@ mod members;
 mod no_effect;
 mod problem;
 mod properties;
+mod sandbox;
 mod table;
 mod zoo_cfg;
 
@@ -37,6 +38,7 @@ pub use self::{
     dynamic::ConfigFiles,
     ensemble::EnsembleConfig,
     problem::{Origin, Problem, Problems},
+    sandbox::SandboxConfig,
 };
 
 /// Everything a server needs to know before it starts.
@@ -69,6 +71,8 @@ pub struct ServerConfig {
     pub fsync_warning_ms: u32,
     /// This server's part in an ensemble; `None`: it stands alone.
     pub ensemble: Option<EnsembleConfig>,
+    /// The core as a WebAssembly module; `None`: the native one.
+    pub sandbox: Option<SandboxConfig>,
     /// What the operator should know about the settings: log each at start.
     pub warnings: Vec<Problem>,
 }
@@ -179,6 +183,7 @@ impl fmt::Debug for ServerConfig {
             .field("tcp_keep_alive", &self.tcp_keep_alive)
             .field("fsync_warning_ms", &self.fsync_warning_ms)
             .field("ensemble", &self.ensemble)
+            .field("sandbox", &self.sandbox)
             .field("warnings", &self.warnings)
             .finish()
     }

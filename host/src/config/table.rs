@@ -5,6 +5,7 @@ use super::{
     draft::Draft,
     ensemble_keys, keys, no_effect,
     problem::{Origin, Problem, shown},
+    sandbox,
 };
 
 /// A key, or (when its name ends in `*`) all keys that begin alike.
@@ -138,6 +139,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Key> {
     keys::KEYS
         .iter()
         .chain(ensemble_keys::KEYS)
+        .chain(sandbox::KEYS)
         .chain(no_effect::KEYS)
 }
 

@@ -72,15 +72,23 @@ impl Place {
 
     /// Whether a server that found nothing where `found_nothing` says so may vote.
     ///
-    /// # Errors
     /// See [`trusts`].
-    pub(super) fn trusts(&self, data_log_dir: &Path, found_nothing: bool) -> Result<bool, Error> {
+    pub(super) fn trusts(&self, data_log_dir: &Path, found_nothing: bool) -> bool {
         trusts(data_log_dir, found_nothing, self.autocreate)
     }
 
     /// See [`introduction`].
     pub(super) fn introduction(&self) -> String {
         introduction(&self.options.borrow())
+    }
+
+    /// What a module is told of it.
+    #[cfg(feature = "wasm-runtime")]
+    pub(super) fn told(&self) -> zabra_sandbox::abi::Place {
+        zabra_sandbox::abi::Place {
+            config: self.config.clone(),
+            options: self.options.borrow().clone(),
+        }
     }
 
     /// The server of one life.
@@ -144,20 +152,23 @@ fn remember(options: &mut Options, op: MembershipOp) {
 
 /// Whether a history that begins with nothing counts: a server that lost its disk has forgotten
 /// what it acknowledged, and a quorum of such would elect one of them and lose what was committed.
-///
-/// The marker is for this start only and is removed. Source: `FileTxnSnapLog.restore`.
+fn trusts(data_log_dir: &Path, found_nothing: bool, autocreate: bool) -> bool {
+    !found_nothing || autocreate || data_log_dir.join(INITIALIZE).exists()
+}
+
+/// Removes the marker, which was for this start only, now that there is a server that trusts it.
+/// Source: `FileTxnSnapLog.restore`.
 ///
 /// # Errors
 /// The marker is there and cannot be removed.
-fn trusts(data_log_dir: &Path, found_nothing: bool, autocreate: bool) -> Result<bool, Error> {
+pub(super) fn remove_marker(data_log_dir: &Path) -> Result<(), Error> {
     let marker = data_log_dir.join(INITIALIZE);
     match fs::remove_file(&marker) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(!found_nothing || autocreate),
-        Err(source) => Err(Error::Store {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Store {
             path: marker,
             source: source.into(),
         }),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -323,15 +334,17 @@ mod tests {
     fn empty_server_is_trusted_once_if_told_so() {
         let directory = env::temp_dir().join(format!("zabra-trust-{}", process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let trusted =
-            |found_nothing, autocreate| trusts(&directory, found_nothing, autocreate).unwrap();
+        let trusted = |found_nothing, autocreate| trusts(&directory, found_nothing, autocreate);
 
         assert!(trusted(false, false), "it has a history");
         assert!(trusted(true, true), "whoever is empty may vote here");
         assert!(!trusted(true, false));
         fs::write(directory.join(INITIALIZE), "").unwrap();
         assert!(trusted(true, false), "it was said that nothing is right");
+        assert!(trusted(true, false), "and the server is yet to be made");
+        remove_marker(&directory).unwrap();
         assert!(!trusted(true, false), "said for one start");
+        remove_marker(&directory).unwrap();
 
         fs::remove_dir_all(&directory).unwrap();
     }

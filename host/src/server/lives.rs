@@ -1,28 +1,55 @@
 //! One server after another on the same data.
 
+use core::fmt::Display;
 use core::pin::Pin;
 use core::time::Duration;
 use std::time::Instant;
 
 use tokio::time::timeout;
-use tracing::error;
+use tracing::{error, info};
 
 use super::driver::Ended;
+
+/// How many lives in a row may not even begin.
+const NOT_OPENED_MAX: usize = 5;
+
+/// How one life went.
+#[derive(Debug)]
+pub(super) enum Life<E> {
+    /// The driver ended.
+    Ended(Ended),
+    /// Another core is to go on.
+    Renewed,
+    /// The core gave up over what is on disk.
+    NotOpened(E),
+}
 
 /// Lives until `stop` is ready: whenever a life ends in a restart, another begins after a pause.
 ///
 /// # Errors
-/// What a life ends with.
-pub(super) async fn live_on<S: Future<Output = ()>, E>(
-    mut live: impl AsyncFnMut(Pin<&mut S>) -> Result<Ended, E>,
+/// What a life ends with, or what keeps several in a row from beginning.
+pub(super) async fn live_on<S: Future<Output = ()>, E: Display>(
+    mut live: impl AsyncFnMut(Pin<&mut S>) -> Result<Life<E>, E>,
     mut stop: Pin<&mut S>,
 ) -> Result<(), E> {
     let mut back_off = BackOff::default();
+    let mut not_opened = 0;
     loop {
         let begun = Instant::now();
-        let reason = match live(stop.as_mut()).await? {
-            Ended::Stopped => return Ok(()),
-            Ended::Restart(reason) => reason,
+        let life = live(stop.as_mut()).await?;
+        not_opened = match life {
+            Life::NotOpened(_) => not_opened + 1,
+            Life::Ended(_) | Life::Renewed => 0,
+        };
+        let reason = match life {
+            Life::Ended(Ended::Stopped) => return Ok(()),
+            Life::Ended(Ended::Restart(reason)) => reason,
+            Life::Renewed => {
+                info!("another core goes on with what is on disk");
+                continue;
+            }
+            Life::NotOpened(error) if not_opened >= NOT_OPENED_MAX => return Err(error),
+            Life::NotOpened(error) => error.to_string(),
         };
         let pause = back_off.after(begun.elapsed());
         error!(
@@ -70,7 +97,7 @@ mod tests {
 
     /// What becomes of these lives, and how many there were.
     fn live(
-        ends: Vec<Result<Ended, &'static str>>,
+        ends: Vec<Result<Life<&'static str>, &'static str>>,
         stop: impl Future<Output = ()>,
     ) -> (Result<(), &'static str>, usize) {
         let mut count = 0;
@@ -85,16 +112,39 @@ mod tests {
         (ended, count)
     }
 
-    fn restart() -> Result<Ended, &'static str> {
-        Ok(Ended::Restart("its history is another".to_owned()))
+    fn restart() -> Result<Life<&'static str>, &'static str> {
+        Ok(Life::Ended(Ended::Restart(
+            "its history is another".to_owned(),
+        )))
+    }
+
+    fn stopped() -> Result<Life<&'static str>, &'static str> {
+        Ok(Life::Ended(Ended::Stopped))
     }
 
     #[test]
     fn lives_follow_each_other_until_one_stops_or_fails() {
-        let stopped = vec![restart(), restart(), Ok(Ended::Stopped)];
+        let stopped = vec![restart(), restart(), stopped()];
         assert_eq!(live(stopped, pending()), (Ok(()), 3));
         let failed = vec![restart(), Err("disk full")];
         assert_eq!(live(failed, pending()), (Err("disk full"), 2));
+    }
+
+    #[test]
+    fn another_core_goes_on_at_once() {
+        let begun = Instant::now();
+        let renewed = vec![Ok(Life::Renewed), Ok(Life::Renewed), stopped()];
+        assert_eq!(live(renewed, pending()), (Ok(()), 3));
+        assert!(begun.elapsed() < BackOff::PAUSE_MIN);
+    }
+
+    #[test]
+    fn core_that_never_opens_the_store_ends_the_process() {
+        let trapped = || Ok(Life::NotOpened("it panicked"));
+        let mut lives = vec![trapped(), trapped(), restart(), stopped()];
+        assert_eq!(live(lives, pending()), (Ok(()), 4));
+        lives = (0..6).map(|_| trapped()).collect();
+        assert_eq!(live(lives, pending()), (Err("it panicked"), NOT_OPENED_MAX));
     }
 
     #[test]

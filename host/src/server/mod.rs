@@ -5,6 +5,11 @@
 pub mod driver;
 mod ensemble;
 mod lives;
+mod machine;
 mod run;
+#[cfg(feature = "wasm-runtime")]
+mod sandbox;
 
-pub use run::run;
+pub use run::{run, run_renewed};
+#[cfg(feature = "wasm-runtime")]
+pub(crate) use sandbox::embedded_core;

@@ -1,11 +1,15 @@
 //! From a configuration to a server that serves, and back to nothing.
 
+use core::fmt::Display;
+use core::future::{pending, poll_fn};
 use core::hash::BuildHasher;
 use core::net::SocketAddr;
 use core::num::NonZeroU32;
 use core::pin::{Pin, pin};
+use core::task::Poll;
 use core::time::Duration;
 use std::hash::RandomState;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -14,15 +18,22 @@ use tracing::{info, warn};
 use zabra_core::ids::{Seq, UnixMillis, Zxid};
 use zabra_core::machine::Now;
 use zabra_core::server::{Event, HostFacts, Recovered, Server, SnapshotOp, StoreOp};
+use zabra_core::store::Restore;
+use zabra_core::store::epochs::Epochs;
 use zabra_core::store::log::LogOptions;
 use zabra_core::store::names::Compression as FileCompression;
 use zabra_core::store::recent::Recent;
 use zabra_core::store::recovery::{self, recover};
 use zabra_core::tree::Loader;
+#[cfg(feature = "wasm-runtime")]
+use zabra_sandbox::{RestoringError, abi};
 
 use super::driver::{Driver, DriverError, Ended, Inbox, Lanes as LanesOf, runtime};
-use super::ensemble::{History, Place};
-use super::lives::live_on;
+use super::ensemble::{History, Place, remove_marker};
+use super::lives::{Life, live_on};
+use super::machine::Running;
+#[cfg(feature = "wasm-runtime")]
+use super::sandbox::Sandbox;
 use crate::config::dynamic::WriteError;
 use crate::config::{Compression, ServerConfig};
 use crate::error::Error;
@@ -49,10 +60,27 @@ const PEER_SOCKETS_MAX: usize = 512;
 /// # Errors
 /// An address cannot be listened on, the data cannot be used, or the log can no longer be written.
 pub fn run(
-    mut config: ServerConfig,
+    config: ServerConfig,
     started: impl FnOnce(&ServerConfig, &[SocketAddr]),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    run_renewed(config, started, stop, async || pending().await)
+}
+
+/// As [`run`]; whenever `renew` is ready, a core that is a module in a file is read again, and if
+/// it is good, takes the place of the old one: on the same ports, from what is on disk.
+///
+/// `renew` is asked only if there is such a file.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_renewed(
+    mut config: ServerConfig,
+    started: impl FnOnce(&ServerConfig, &[SocketAddr]),
+    stop: impl Future<Output = ()>,
+    mut renew: impl AsyncFnMut(),
+) -> Result<(), Error> {
+    let core = Core::load(&config)?;
     let autocreate = if config.create_directories {
         Autocreate::Yes
     } else {
@@ -78,6 +106,7 @@ pub fn run(
         place,
         gauges: Arc::default(),
         config,
+        core,
     };
     let runtime = runtime().map_err(|error| host.error(error))?;
     let mut started = Some(started);
@@ -87,15 +116,59 @@ pub fn run(
                 started(&host.config, &bound);
             }
         };
-        host.live(begin, stop).await
+        host.live(begin, stop, &mut renew).await
     };
     let ended = runtime.block_on(live_on(live, pin!(stop)));
     runtime.shutdown_background();
     ended
 }
 
+/// What a server's machine is made by.
+enum Core {
+    Native,
+    #[cfg(feature = "wasm-runtime")]
+    Sandboxed(Box<Sandbox>),
+}
+
+impl Core {
+    fn load(config: &ServerConfig) -> Result<Self, Error> {
+        #[cfg(feature = "wasm-runtime")]
+        if let Some(sandbox) = &config.sandbox {
+            return Ok(Self::Sandboxed(Sandbox::load(sandbox)?.into()));
+        }
+        // A build without the feature has refused the configuration.
+        debug_assert!(config.sandbox.is_none(), "this build runs no module");
+        info!("core: native");
+        Ok(Self::Native)
+    }
+
+    /// What is to be said and kept of a life's end.
+    fn life_ended(&self, data_log_dir: &Path) {
+        match self {
+            Self::Native => {
+                let _ = data_log_dir;
+            }
+            #[cfg(feature = "wasm-runtime")]
+            Self::Sandboxed(sandbox) => sandbox.keep_caught(data_log_dir),
+        }
+    }
+
+    /// Ready once there is another core, which is never for the native one.
+    async fn renewed(&self, requested: &mut impl AsyncFnMut()) {
+        match self {
+            Self::Native => {
+                let _ = requested;
+                pending().await
+            }
+            #[cfg(feature = "wasm-runtime")]
+            Self::Sandboxed(sandbox) => sandbox.renewed(requested).await,
+        }
+    }
+}
+
 /// What outlives a restart of the server.
 struct Host {
+    core: Core,
     config: ServerConfig,
     directories: Directories,
     listeners: Listeners,
@@ -111,16 +184,20 @@ impl Host {
     async fn live(
         &self,
         started: impl FnOnce(),
-        stop: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Ended, Error> {
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+        renew: &mut impl AsyncFnMut(),
+    ) -> Result<Life<Error>, Error> {
         let Self {
             config,
             directories,
             ..
         } = self;
         let begun = Instant::now();
-        let entropy = entropy();
-        let (loader, history, found) = self.load(entropy)?;
+        let (machine, found) = match self.open(entropy()) {
+            Ok(opened) => opened,
+            Err(NotOpened::Trapped(error)) => return Ok(Life::NotOpened(error)),
+            Err(NotOpened::Failed(error)) => return Err(error),
+        };
         // Of this life only: what the lanes of the last one still say is not for this machine.
         let inbox = Inbox::new();
         let lanes = Lanes::start(
@@ -137,22 +214,6 @@ impl Host {
             "data read"
         );
 
-        let recovered = Recovered {
-            snapshot: found.snapshot.is_some(),
-            txns: found.txns,
-            log_bytes: found.log_bytes,
-        };
-        let now = Now {
-            instant: zabra_core::ids::Instant(0),
-            wall: wall(),
-        };
-        let core = config.core.clone();
-        let machine = match (&self.place, history) {
-            (Some(place), Some(history)) => {
-                place.machine(core, loader, recovered, history, entropy, now)
-            }
-            _ => Server::new(core, loader, recovered, entropy, now),
-        };
         let members = match &self.place {
             Some(place) => place.members(),
             None => Box::new(|_| Ok(())),
@@ -174,32 +235,145 @@ impl Host {
             warnings: Box::new(|line| warn!("{line}")),
             gauges: Arc::clone(&self.gauges),
         };
-        let ended = driver.serve(stop).await;
+        let mut renewed = pin!(self.core.renewed(renew));
+        let mut renewing = false;
+        let until = poll_fn(|cx| {
+            if stop.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            renewing = renewed.as_mut().poll(cx).is_ready();
+            if renewing {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        let ended = driver.serve(pin!(until)).await;
         // The driver is gone and with it the other owner: what was handed over is finished before
         // the files are read again, or the lock on the directories goes.
         if let Ok(lanes) = Rc::try_unwrap(lanes) {
             lanes.close();
         }
-        ended.map_err(|error| self.error(error))
+        self.core.life_ended(&config.data_log_dir);
+        match ended.map_err(|error| self.error(error))? {
+            Ended::Stopped if renewing => Ok(Life::Renewed),
+            ended @ (Ended::Stopped | Ended::Restart(_)) => Ok(Life::Ended(ended)),
+        }
     }
 
-    /// Reads what is there.
-    fn load(&self, entropy: u64) -> Result<(Loader, Option<History>, recovery::Recovered), Error> {
-        let (config, directories) = (&self.config, &self.directories);
-        let loader = Loader::new(entropy, config.core.tree_digest);
+    /// Makes a machine of what is there.
+    fn open(&self, entropy: u64) -> Result<(Running, recovery::Recovered), NotOpened> {
+        let (machine, found) = match &self.core {
+            Core::Native => self.open_native(entropy)?,
+            #[cfg(feature = "wasm-runtime")]
+            Core::Sandboxed(sandbox) => self.open_sandboxed(sandbox, entropy)?,
+        };
+        if self.place.is_some() {
+            remove_marker(&self.config.data_log_dir)?;
+        }
+        Ok((machine, found))
+    }
+
+    fn open_native(&self, entropy: u64) -> Result<(Running, recovery::Recovered), Error> {
+        let core = self.config.core.clone();
+        let loader = Loader::new(entropy, core.tree_digest);
         let (txns_min, bytes_max) = self.place.as_ref().map_or((0, 0), Place::history_max);
         let mut recent = Recent::new(loader, txns_min, bytes_max);
-        let (mut logs, mut snapshots) = (directories.logs(), directories.snapshots());
-        let found = recover(&mut logs, &mut snapshots, &mut recent)?;
+        let found = self.recover(&mut recent)?;
+        let (loader, base, recent) = recent.finish();
+        let recovered = Recovered {
+            snapshot: found.snapshot.is_some(),
+            txns: found.txns,
+            log_bytes: found.log_bytes,
+        };
+        let server = match &self.place {
+            Some(place) => {
+                let (epochs, trusted) = self.promises(place, &found)?;
+                let history = History {
+                    base,
+                    recent,
+                    epochs,
+                    trusted,
+                };
+                place.machine(core, loader, recovered, history, entropy, now())
+            }
+            None => Server::new(core, loader, recovered, entropy, now()),
+        };
+        Ok((Running::Native(server.into()), found))
+    }
+
+    /// The same, behind the border: what is read goes in piece by piece.
+    #[cfg(feature = "wasm-runtime")]
+    fn open_sandboxed(
+        &self,
+        sandbox: &Sandbox,
+        entropy: u64,
+    ) -> Result<(Running, recovery::Recovered), NotOpened> {
+        let not_opened = |error| match error {
+            RestoringError::Trap(trap) => NotOpened::Trapped(sandbox.not_opened(trap)),
+            RestoringError::Refused(reason) => NotOpened::Failed(Error::CoreModule(
+                format!("{}: {reason}", sandbox.name()).into(),
+            )),
+        };
+        let begin = abi::Begin {
+            entropy,
+            config: self.config.core.clone(),
+            place: self.place.as_ref().map(Place::told),
+        };
+        let mut restoring = sandbox.begin(begin).map_err(not_opened)?;
+        let found = match self.recover(&mut restoring) {
+            Ok(found) => found,
+            // What recovery says of it is that a file was refused, which it was not.
+            Err(error) => {
+                return Err(match restoring.trap() {
+                    Some(trap) => not_opened(RestoringError::Trap(trap.clone())),
+                    None => NotOpened::Failed(error),
+                });
+            }
+        };
+        let (epochs, trusted) = match &self.place {
+            Some(place) => self.promises(place, &found)?,
+            None => (Epochs::default(), false),
+        };
+        let all = abi::Found {
+            now: now(),
+            snapshot: found.snapshot.is_some(),
+            txns: found.txns,
+            log_bytes: found.log_bytes,
+            accepted: epochs.accepted,
+            current: epochs.current,
+            trusted,
+        };
+        let machine = sandbox.finish(restoring, all);
+        let module = machine.map_err(not_opened)?;
+        let running = Running::Sandboxed {
+            module: module.into(),
+            refusals: Box::new(sandbox.refusals()),
+        };
+        Ok((running, found))
+    }
+
+    /// Reads snapshot and log.
+    fn recover<R: Restore>(&self, restore: &mut R) -> Result<recovery::Recovered, Error>
+    where
+        R::Error: Display,
+    {
+        let (mut logs, mut snapshots) = (self.directories.logs(), self.directories.snapshots());
+        let found = recover(&mut logs, &mut snapshots, restore)?;
         for note in &found.notes {
             warn!("{note}");
         }
-        let (loader, base, recent) = recent.finish();
-        let Some(place) = &self.place else {
-            return Ok((loader, None, found));
-        };
+        Ok(found)
+    }
+
+    /// The epochs, and whether what was found counts.
+    fn promises(
+        &self,
+        place: &Place,
+        found: &recovery::Recovered,
+    ) -> Result<(Epochs, bool), Error> {
         let nothing = found.snapshot.is_none() && found.last == Zxid::ZERO;
-        let trusted = place.trusts(&config.data_log_dir, nothing)?;
+        let trusted = place.trusts(&self.config.data_log_dir, nothing);
         if !trusted {
             warn!(
                 "there is no data, and nobody said that there should be none: this server has no \
@@ -207,13 +381,7 @@ impl Host {
                  `initialize` in dataLogDir, or set db.autocreate"
             );
         }
-        let history = History {
-            base,
-            recent,
-            epochs: directories.epochs(found.last)?,
-            trusted,
-        };
-        Ok((loader, Some(history), found))
+        Ok((self.directories.epochs(found.last)?, trusted))
     }
 
     fn error(&self, error: DriverError) -> Error {
@@ -245,6 +413,23 @@ impl Host {
                 source,
             },
         }
+    }
+}
+
+/// Why a life did not begin.
+enum NotOpened {
+    /// The core trapped: another attempt may go better.
+    #[cfg_attr(
+        not(feature = "wasm-runtime"),
+        expect(dead_code, reason = "a native core panics")
+    )]
+    Trapped(Error),
+    Failed(Error),
+}
+
+impl From<Error> for NotOpened {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -355,6 +540,14 @@ impl LanesOf for Handed {
 fn events() -> impl FnMut(Event) {
     let mut log = EventLog::default();
     move |event| log.log(&event, Instant::now())
+}
+
+/// The time at which a server begins.
+fn now() -> Now {
+    Now {
+        instant: zabra_core::ids::Instant(0),
+        wall: wall(),
+    }
 }
 
 fn wall() -> UnixMillis {

@@ -48,6 +48,36 @@ fn zabra_leads_followers_and_an_observer_of_apache_3_9() {
     zabra_leads("zabra-leads-3.9", Kind::Release("3.9.5"), Reconfig::On);
 }
 
+/// The quorum always needs a native server of ours and one that is a WebAssembly module, and each
+/// leads once.
+#[test]
+fn one_ensemble_of_apache_native_and_wasm() {
+    let apache = Kind::Release("3.9.5");
+    let roles = [(1, Participant), (2, Participant), (3, Participant)];
+    let mut ensemble = Ensemble::new("mixed-wasm", Reconfig::On, &roles);
+    ensemble.start_all(&[(3, Kind::Sandboxed), (2, Kind::Zabra), (1, apache)]);
+    write_every_kind(&ensemble, 1, "/through-apache");
+    write_every_kind(&ensemble, 2, "/through-native");
+    write_every_kind(&ensemble, 3, "/through-wasm");
+    let load = Load::start(&ensemble.addresses());
+    load.go_on_for(WRITES);
+    assert_eq!(ensemble.leader(), 3, "who leads");
+    assert!(is_baseline() || ensemble.log(3).contains("core: wasm"));
+    ensemble.end(1, End::Kill);
+    load.go_on_for(WRITES);
+    ensemble.start(1, apache);
+    ensemble.settle();
+    for (leader, kind) in [(3, Kind::Sandboxed), (2, Kind::Zabra)] {
+        ensemble.end(leader, End::Kill);
+        ensemble.settle();
+        load.go_on_for(WRITES);
+        ensemble.start(leader, kind);
+        ensemble.settle();
+        load.go_on_for(WRITES);
+    }
+    finish(&ensemble, load);
+}
+
 /// The quorum needs our follower, then our follower comes back to what it has missed.
 fn apache_leads(test: &str, apache: Kind, reconfig: Reconfig) {
     let roles = [

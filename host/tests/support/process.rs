@@ -4,6 +4,7 @@ use core::fmt::{self, Display, Formatter, Write as _};
 use core::net::{Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,34 @@ pub(crate) enum Kind {
     Apache,
     /// This release of Apache ZooKeeper, of those that `cargo xtask setup` has fetched.
     Release(&'static str),
+    /// Ours, with the core that `PEERS_CORE` names.
     Zabra,
+    /// Ours, with the core as a WebAssembly module.
+    Sandboxed,
+    /// Ours, with the core that its zoo.cfg names, or the native one.
+    Configured,
+}
+
+/// Settings by which our servers run the core that `PEERS_CORE` names, `native` or `wasm`; with
+/// `PEERS_CORE_MODULE` this module, which a server need not compile first.
+pub(crate) fn core_settings() -> Vec<(&'static str, OsString)> {
+    match env::var_os("PEERS_CORE") {
+        Some(core) if core == "wasm" => sandbox_settings(),
+        Some(core) => {
+            assert_eq!(core, "native", "PEERS_CORE: expected native or wasm");
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
+}
+
+fn sandbox_settings() -> Vec<(&'static str, OsString)> {
+    let module = env::var_os("PEERS_CORE_MODULE");
+    let module = module.map(|module| ("ZABRA_CORE_MODULE", module));
+    [("ZABRA_CORE", "wasm".into())]
+        .into_iter()
+        .chain(module)
+        .collect()
 }
 
 impl Kind {
@@ -43,8 +71,8 @@ impl Kind {
                 return apache;
             }
             // With the baseline, Apache ZooKeeper stands in for us: it shows what a test demands.
-            Self::Zabra if is_baseline() => return apache,
-            Self::Zabra => {}
+            Self::Zabra | Self::Sandboxed | Self::Configured if is_baseline() => return apache,
+            Self::Zabra | Self::Sandboxed | Self::Configured => {}
         }
         let binary =
             env::var_os("PEERS_SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_zabra").into());
@@ -56,6 +84,11 @@ impl Kind {
         {
             command.env_remove(name);
         }
+        command.envs(match self {
+            Self::Sandboxed => sandbox_settings(),
+            Self::Zabra => core_settings(),
+            Self::Configured | Self::Apache | Self::Release(_) => Vec::new(),
+        });
         command
     }
 }
@@ -70,7 +103,8 @@ impl Display for Kind {
         match self {
             Self::Apache => write!(f, "Apache"),
             Self::Release(release) => write!(f, "Apache-{release}"),
-            Self::Zabra => write!(f, "Zabra"),
+            Self::Sandboxed => write!(f, "Zabra-wasm"),
+            Self::Zabra | Self::Configured => write!(f, "Zabra"),
         }
     }
 }
@@ -163,6 +197,12 @@ impl Server {
                 .arg(format!("ulimit -n {open_files_max}; exec \"$0\" \"$@\""))
                 .arg(command.get_program())
                 .args(command.get_args());
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => shell.env(name, value),
+                    None => shell.env_remove(name),
+                };
+            }
             shell
         })
     }
@@ -201,7 +241,8 @@ impl Server {
         Self::spawn(kind.command(config), address, log)
     }
 
-    fn spawn(mut command: Command, address: SocketAddr, log: PathBuf) -> Self {
+    /// Starts a server by a command that says it all, and does not wait.
+    pub(crate) fn spawn(mut command: Command, address: SocketAddr, log: PathBuf) -> Self {
         let output = File::create(&log).unwrap();
         let process = command
             .stdin(Stdio::null())
@@ -324,6 +365,11 @@ impl Server {
     /// Asks it to end, as a service manager does, and waits for it.
     pub(crate) fn stop(self) {
         self.signal("TERM");
+    }
+
+    /// Has it read its core again.
+    pub(crate) fn hang_up(&self) {
+        self.send("HUP");
     }
 
     /// Sends a signal that ends it; returns its exit code, and how long that took.
