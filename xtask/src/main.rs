@@ -124,6 +124,12 @@ const STEPS: &[Step] = &[
         quick: true,
     },
     Step {
+        name: "sim-wasm",
+        about: "the simulator on the WebAssembly module: beside the native core, and trapping",
+        run: wasm::sim,
+        quick: false,
+    },
+    Step {
         name: "mutants",
         about: "the simulator finds planted mistakes ([NAME…], --sample N, --masters N)",
         run: mutants::step,

@@ -8,6 +8,7 @@ use zabra_core_wasm_build::{Source, add_target};
 
 use crate::module;
 use crate::report::Outcome;
+use crate::rust;
 use crate::workspace::{Workspace, run};
 
 pub(crate) use zabra_core_wasm_build::ways;
@@ -27,6 +28,28 @@ pub(crate) fn step(workspace: &Workspace) -> crate::Result {
         .args(workspace.features())
         .args(["--test", "module"])
         .env("PEERS_CORE_MODULE", module))?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs of the simulator: how it looks at the module, with which servers, over how many seeds.
+const RUNS: [(&str, &str, &str); 3] = [
+    ("--beside", "1", "2000"),
+    ("--beside", "3..7", "150"),
+    ("--trapping", "3..7", "150"),
+];
+
+pub(crate) fn sim(workspace: &Workspace) -> crate::Result {
+    rust::build(workspace)?;
+    let Some(module) = compiled(workspace)? else {
+        return Ok(Outcome::Skipped(ways()));
+    };
+    for (look, servers, seeds) in RUNS {
+        run(Command::new(workspace.target.join("release/zabra-sim"))
+            .arg(look)
+            .arg(&module)
+            .args(["run", "--no-marks", "--servers", servers, "--seeds", seeds])
+            .current_dir(&workspace.root))?;
+    }
     Ok(Outcome::Passed)
 }
 
