@@ -260,6 +260,32 @@ fn bytes_that_trap_twice_are_kept_and_cost_their_sender_the_connection() {
     );
 }
 
+#[test]
+fn core_that_cannot_open_what_is_on_disk_does_not_replace_one_that_can() {
+    let home = Directory::new("revert");
+    let core = home.path().join("core.wasm");
+    module(&core, ABI, TAKES_ALL, DOES_NOTHING);
+    let address = free_address();
+    let log = home.path().join("log");
+    let mut server = Server::spawn(server(home.path(), address, &core), address, log);
+    server.wait_for_log("listening for clients");
+    // The second refuses everything, for the reason "no".
+    let refuses = "(i32.store (i32.const 1024) (i32.const 0x6f6e0201)) (i64.const 0x40000000004)";
+    for (number, open) in ["unreachable", refuses].into_iter().enumerate() {
+        module(&core, ABI, open, DOES_NOTHING);
+        server.hang_up();
+        server.wait_for_logs("the core before it goes on", number + 1);
+        server.wait_for_logs("data read", number + 2);
+        let mut client = connect(address);
+        client.write_all(b"hello").unwrap();
+        server.assert_running();
+    }
+    let text = server.log();
+    assert!(text.contains("core.wasm: no"), "{text}");
+    assert_eq!(text.matches("another core goes on").count(), 2, "{text}");
+    server.stop();
+}
+
 fn replay(journal: &Path, core: &Path) -> Output {
     let mut command = zabra(&["wasm", "replay", "--core-module"]);
     command.arg(core).arg(journal).output().unwrap()

@@ -5,11 +5,12 @@
 )]
 
 use zabra_core::machine::Now;
+use zabra_sandbox::abi::ABI;
 use zabra_sandbox::{Engine, Instance, Limits, LoadError, Module, Trap};
 
 /// A module with our exports whose `step` does this; `alloc` always gives 65,536 of two pages.
 fn with_step(step: &str) -> Vec<u8> {
-    module(1, "", step)
+    module(ABI, "", step)
 }
 
 fn module(abi: u32, import: &str, step: &str) -> Vec<u8> {
@@ -114,8 +115,10 @@ fn what_is_no_core_is_refused_by_name() {
     let of_abi = |abi| refusal(&module(abi, "", "unreachable"));
     assert_eq!(
         of_abi(7),
-        "core.wasm: expected a core of ABI version 1, found version 7; take the core that was \
-         built with this server"
+        format!(
+            "core.wasm: expected a core of ABI version {ABI}, found version 7; take the core that \
+             was built with this server"
+        )
     );
     let begins = "core.wasm: expected a core of Zabra as a WebAssembly module, found ";
     let found = |bytes: &[u8]| {
@@ -129,7 +132,7 @@ fn what_is_no_core_is_refused_by_name() {
     );
     assert!(found(b"\0asm\x01\0\0\0\x07").starts_with("one that cannot be compiled"));
     let import = r#"(import "env" "now" (func))"#;
-    let text = found(&module(1, import, "unreachable"));
+    let text = found(&module(ABI, import, "unreachable"));
     assert!(text.contains("import"), "{text}");
     let text = found(&wat::parse_str("(module)").unwrap());
     assert!(text.contains("no export memory"), "{text}");

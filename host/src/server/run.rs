@@ -219,6 +219,14 @@ impl Host {
             None => Box::new(|_| Ok(())),
         };
         let facts = facts(directories, &lanes);
+        let mut renewed = pin!(self.core.renewed(renew));
+        let mut renewing = false;
+        // Whoever is told that the server is there may ask for another core.
+        poll_fn(|cx| {
+            renewing = renewed.as_mut().poll(cx).is_ready();
+            Poll::Ready(())
+        })
+        .await;
         started();
         if let Some(place) = &self.place {
             info!("{}", place.introduction());
@@ -235,13 +243,11 @@ impl Host {
             warnings: Box::new(|line| warn!("{line}")),
             gauges: Arc::clone(&self.gauges),
         };
-        let mut renewed = pin!(self.core.renewed(renew));
-        let mut renewing = false;
         let until = poll_fn(|cx| {
             if stop.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            renewing = renewed.as_mut().poll(cx).is_ready();
+            renewing = renewing || renewed.as_mut().poll(cx).is_ready();
             if renewing {
                 Poll::Ready(())
             } else {
@@ -309,11 +315,23 @@ impl Host {
         sandbox: &Sandbox,
         entropy: u64,
     ) -> Result<(Running, recovery::Recovered), NotOpened> {
-        let not_opened = |error| match error {
-            RestoringError::Trap(trap) => NotOpened::Trapped(sandbox.not_opened(trap)),
-            RestoringError::Refused(reason) => NotOpened::Failed(Error::CoreModule(
-                format!("{}: {reason}", sandbox.name()).into(),
-            )),
+        let name = sandbox.name();
+        let not_opened = |error: RestoringError| {
+            let reverted = sandbox.revert();
+            match error {
+                RestoringError::Trap(trap) => NotOpened::Trapped(Error::CoreTrapped {
+                    module: name.clone(),
+                    source: trap.into(),
+                }),
+                RestoringError::Refused(reason) => {
+                    let error = Error::CoreModule(format!("{name}: {reason}").into());
+                    if reverted {
+                        NotOpened::Trapped(error)
+                    } else {
+                        NotOpened::Failed(error)
+                    }
+                }
+            }
         };
         let begin = abi::Begin {
             entropy,
@@ -327,6 +345,7 @@ impl Host {
             Err(error) => {
                 return Err(match restoring.trap() {
                     Some(trap) => not_opened(RestoringError::Trap(trap.clone())),
+                    None if sandbox.revert() => NotOpened::Trapped(error),
                     None => NotOpened::Failed(error),
                 });
             }
@@ -418,7 +437,7 @@ impl Host {
 
 /// Why a life did not begin.
 enum NotOpened {
-    /// The core trapped: another attempt may go better.
+    /// The core trapped, or another is to try: another attempt may go better.
     #[cfg_attr(
         not(feature = "wasm-runtime"),
         expect(dead_code, reason = "a native core panics")

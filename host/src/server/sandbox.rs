@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use zabra_sandbox::abi::{ABI, Begin, Found};
 use zabra_sandbox::journal::Journal;
 use zabra_sandbox::quarantine::{Guarded, Quarantine};
-use zabra_sandbox::{Engine, Instance, Limits, LoadError, Module, Restoring, RestoringError, Trap};
+use zabra_sandbox::{Engine, Instance, Limits, LoadError, Module, Restoring, RestoringError};
 
 use crate::config::SandboxConfig;
 use crate::error::Error;
@@ -145,21 +145,18 @@ impl Sandbox {
         }
     }
 
-    /// What follows when the module cannot open what is on disk. One that was just put in the place
-    /// of another is taken out again.
-    pub(super) fn not_opened(&self, trap: Trap) -> Error {
-        let name = self.name();
-        if let Some(proven) = self.proven.take() {
-            warn!(
-                "{name} cannot open what is on disk; back to {}",
-                proven.origin().name
-            );
-            *self.module.borrow_mut() = proven;
-        }
-        Error::CoreTrapped {
-            module: name,
-            source: trap.into(),
-        }
+    /// Takes a module that was just put in the place of another, and cannot open what is on disk,
+    /// out again. False if there is no other.
+    pub(super) fn revert(&self) -> bool {
+        let Some(proven) = self.proven.take() else {
+            return false;
+        };
+        warn!(
+            "{} cannot open what is on disk; the core before it goes on",
+            self.name()
+        );
+        *self.module.borrow_mut() = proven;
+        true
     }
 
     /// What to call the module.

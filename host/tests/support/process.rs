@@ -319,8 +319,13 @@ impl Server {
 
     /// Waits until it has logged this.
     pub(crate) fn wait_for_log(&self, text: &str) {
+        self.wait_for_logs(text, 1);
+    }
+
+    /// Waits until it has logged this so many times.
+    pub(crate) fn wait_for_logs(&self, text: &str, times: usize) {
         let end = Instant::now() + LOG_TIME_MAX;
-        while !self.log().contains(text) {
+        while self.log().matches(text).count() < times {
             assert!(
                 Instant::now() < end,
                 "expected {text:?} in the log, found:\n{}",
