@@ -1,11 +1,11 @@
 // What is durable: numbered files of records, one after the other. A record is the u32 length and
-// the u32 CRC of the rest, a u8 that says what it is, an i64 zxid, and bytes.
+// a u32 checksum of the rest, a u8 that says what it is, an i64 zxid, and bytes.
 // Writing blocks: what arrives meanwhile waits for the next step, and shares its fsync. What cannot
 // be written ends the process, for nobody may be told that it was.
 
+import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
-import { crc32 } from 'node:zlib';
 import { inputs } from './core.mjs';
 
 const RECORDS = ['append', 'begin', 'chunk', 'end'];
@@ -81,7 +81,7 @@ export function openStore(directory) {
     record.writeUInt32LE(record.length - 8);
     record.writeUInt8(RECORDS.indexOf(op), 8);
     record.writeBigInt64LE(zxid, 9);
-    record.writeUInt32LE(crc32(record.subarray(8)), 4);
+    record.writeUInt32LE(checksum(record.subarray(8)), 4);
     for (let at = 0; at < record.length; ) at += fs.writeSync(file, record, at);
   }
 
@@ -97,9 +97,11 @@ export function openStore(directory) {
 function readRecord(file, at) {
   const end = at + 17 <= file.length ? at + 8 + file.readUInt32LE(at) : Infinity;
   const body = file.subarray(at + 8, end);
-  if (end > file.length || crc32(body) !== file.readUInt32LE(at + 4)) return undefined;
+  if (end > file.length || checksum(body) !== file.readUInt32LE(at + 4)) return undefined;
   return { op: RECORDS[body[0]], zxid: body.readBigInt64LE(1), bytes: body.subarray(9), end };
 }
+
+const checksum = (bytes) => createHash('sha256').update(bytes).digest().readUInt32LE();
 
 /** Makes durable what is written to a file, or a directory's names, and closes it. */
 function sync(path) {
