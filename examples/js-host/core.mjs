@@ -21,8 +21,7 @@ export function instantiate(module) {
       Buffer.from(memory.buffer).set(batch, at);
       const place = BigInt.asUintN(64, exports[name](batch.length));
       if (memory.buffer.byteLength > MEMORY_BYTES_MAX) throw new Error('too much memory');
-      const [start, length] = [place >> 32n, place & 0xffff_ffffn].map(Number);
-      return reader(Buffer.from(memory.buffer, start, length));
+      return reader(Buffer.from(memory.buffer, ...[place >> 32n, place & 0xffff_ffffn].map(Number)));
     } catch (error) {
       const [bytes, at] = [Buffer.from(memory.buffer), panicked.value >>> 0];
       const message = bytes.toString('utf8', at + 4, at + 4 + bytes.readUInt32LE(at));
@@ -51,7 +50,7 @@ export function instantiate(module) {
     snapshotChunk: (bytes) => open(uints(2), blobs(bytes)),
     snapshotEnd: () => open(uints(3)),
     txn: (bytes) => open(uints(4), blobs(bytes)),
-    // Behind what was found: epochs, and whether nothing may be right, which are for ensembles.
+    // The last three, epochs and whether nothing may be right, are for ensembles.
     done: (now, { snapshot, txns, logBytes }) =>
       open(uints(5, now.instant), ints(now.wall), [snapshot], uints(txns, logBytes), [0, 0, 1]),
     step,
@@ -87,7 +86,7 @@ export const inputs = {
   stored: (seq) => uints(1, seq),
   snapshotWritten: (count) => uints(2, count),
   snapshotStored: (zxid) => Buffer.concat([uints(3), ints(zxid)]),
-  // Bytes stored, open files, memory, fsync times, time zone: zero is what a host does not know.
+  // Zero is what a host does not know, or does not want to tell.
   facts: (link) => uints(5, link, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
 };
 

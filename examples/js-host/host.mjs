@@ -20,7 +20,6 @@ const [port, snapshotTxns] = [Number(values.port), Number(values['snapshot-txns'
 const module = new WebAssembly.Module(readFileSync(values.module));
 const store = openStore(values.data);
 let life, pause;
-
 const now = () => ({ instant: process.hrtime.bigint() / 1000n, wall: Date.now() });
 
 /** Lives from what is stored to a trap, or to a wish to begin anew. Then there is another life. */

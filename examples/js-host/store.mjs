@@ -78,7 +78,7 @@ export function openStore(directory) {
       sync(directory);
     }
     const record = Buffer.concat([Buffer.alloc(17), bytes]);
-    record.writeUInt32LE(record.length - 8);
+    record.writeUInt32LE(9 + bytes.length);
     record.writeUInt8(RECORDS.indexOf(op), 8);
     record.writeBigInt64LE(zxid, 9);
     record.writeUInt32LE(checksum(record.subarray(8)), 4);

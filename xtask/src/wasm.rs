@@ -41,6 +41,15 @@ pub(crate) fn step(workspace: &Workspace) -> crate::Result {
     Ok(Outcome::Passed)
 }
 
+/// Where [`step`] leaves the module.
+pub(crate) fn module(workspace: &Workspace) -> PathBuf {
+    let built = || {
+        let directory = workspace.target.join("wasm").join(TARGET);
+        directory.join("wasm/zabra_core_wasm.wasm")
+    };
+    env::var_os("ZABRA_CORE_WASM").map_or_else(built, PathBuf::from)
+}
+
 /// Whether [`step`] would find a toolchain.
 pub(crate) fn available(workspace: &Workspace) -> bool {
     env::var_os("ZABRA_CORE_WASM").is_some() || find(workspace).is_some()
