@@ -24,8 +24,7 @@ pub struct Link {
 impl Link {
     pub fn new(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
-        let (to_send, paused, silent, close_by) = (VecDeque::new(), false, false, None);
-        Ok(Self { stream, to_send, paused, silent, close_by })
+        Ok(Self { stream, to_send: VecDeque::new(), paused: false, silent: false, close_by: None })
     }
 
     /// Sends what the socket takes, and reads what it has.

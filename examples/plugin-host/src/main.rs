@@ -14,7 +14,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Duration;
-use std::{env, fs, io, process, thread};
+use std::{env, fs, io, thread};
 
 use wasmtime::{Config, Engine, Error, Result};
 
@@ -45,16 +45,17 @@ fn main() -> Result<()> {
     });
     let server = server.ok_or(Error::msg("none of the plugins is a server"))?;
     let (trap, traps) = mpsc::channel();
+    let node = Node::bind(port, traps)?;
     thread::spawn(move || {
-        let Err(error) = Node::bind(port, traps).and_then(|node| node.serve(&server));
-        eprintln!("{}: {error:#}", server.name);
-        process::exit(1)
+        let Err(error) = node.serve(&server);
+        eprintln!("{} is not served any more: {error:#}", server.name);
     });
     for line in io::stdin().lines() {
         let line = line?;
         let (name, number) = line.split_once(' ').unwrap_or((&line, "0"));
-        match commands.get(name).map(|plugin| run(plugin, number)) {
-            Some(Ok(result)) => println!("{name}: {result}"),
+        let run = |plugin: &Plugin| plugin.instantiate()?.call("run", number.parse::<i64>()?);
+        match commands.get(name).map(run) {
+            Some(Ok::<i64, _>(result)) => println!("{name}: {result}"),
             Some(Err(error)) => eprintln!("{name}: {error:#}"),
             None if name == "trap" => trap.send(())?,
             None => eprintln!("no plugin is called {name}"),
@@ -63,8 +64,4 @@ fn main() -> Result<()> {
     loop {
         thread::park();
     }
-}
-
-fn run(plugin: &Plugin, number: &str) -> Result<i64> {
-    plugin.instantiate()?.call("run", number.parse::<i64>()?)
 }

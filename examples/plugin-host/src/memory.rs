@@ -1,7 +1,5 @@
 //! A store that outlives the server's crashes, but not the program's.
 
-use std::mem::take;
-
 use postcard::to_stdvec as encode;
 
 use crate::wire::{Found, Input, SnapshotOp, StoreOp};
@@ -45,7 +43,7 @@ impl Memory {
             }
             SnapshotOp::End => {
                 let zxid = self.begun.0;
-                self.snapshot = Some(take(&mut self.begun));
+                self.snapshot = Some(std::mem::take(&mut self.begun));
                 self.txns.retain(|(txn, _)| *txn > zxid);
                 return Some(Input::SnapshotStored(zxid));
             }

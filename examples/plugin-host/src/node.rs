@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::mem::take;
-use std::net::Ipv4Addr;
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, net::TcpListener};
 use postcard::to_stdvec as encode;
-use wasmtime::{Error, Result, bail, ensure};
+use wasmtime::{Result, bail, ensure};
 
 use crate::link::Link;
 use crate::memory::Memory;
@@ -38,11 +36,11 @@ pub struct Node {
 impl Node {
     /// `traps` is heard between two steps.
     pub fn bind(port: u16, traps: Receiver<()>) -> Result<Self> {
-        let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port).into())?;
-        let poll = Poll::new()?;
+        let mut listener = TcpListener::bind(([127, 0, 0, 1], port).into())?;
+        let (poll, begun) = (Poll::new()?, Instant::now());
         poll.registry().register(&mut listener, Token(0), Interest::READABLE)?;
-        let (begun, memory, links) = (Instant::now(), Memory::default(), BTreeMap::new());
-        Ok(Self { begun, poll, listener, traps, memory, links, closing: Vec::new(), last_link: 0 })
+        let (memory, links, closing) = (Memory::default(), BTreeMap::new(), Vec::new());
+        Ok(Self { begun, poll, listener, traps, memory, links, closing, last_link: 0 })
     }
 
     /// Serves for ever: one life of the server after the other, each from what is stored.
@@ -80,9 +78,10 @@ impl Node {
         let (pieces, found) = self.memory.recover()?;
         let done = encode(&(5_u8, self.now(), found))?;
         for piece in [encode(&begin)?].into_iter().chain(pieces).chain([done]) {
-            match core.exchange("open", &piece)?.as_slice() {
-                [0] => {}
-                refused => bail!(postcard::from_bytes::<(u8, String)>(refused)?.1),
+            let answer = core.exchange("open", &piece)?;
+            // Refused, and why.
+            if let Ok((1_u8, reason)) = postcard::from_bytes::<(_, String)>(&answer) {
+                bail!(reason);
             }
         }
         Ok(())
@@ -91,15 +90,14 @@ impl Node {
     fn live(&mut self, core: &mut Running) -> Result<Infallible> {
         let mut inputs = Vec::new();
         loop {
-            let batch = encode(&(self.now(), take(&mut inputs)))?;
-            let answer = core.exchange("step", &batch)?;
+            let answer = core.exchange("step", &encode(&(self.now(), take(&mut inputs)))?)?;
             let ((next, outputs), _): (Stepped, _) = postcard::take_from_bytes(&answer)?;
             for output in outputs {
                 self.perform(output, &mut inputs)?;
             }
             self.report_ends(&mut inputs);
             self.exchange(&mut inputs)?;
-            if inputs.is_empty() {
+            if inputs.is_empty() && !self.links.values().any(|link| link.silent) {
                 let next = Duration::from_micros(next.unwrap_or(u64::MAX));
                 let wait = next.saturating_sub(self.begun.elapsed()).min(WAIT_MAX);
                 self.poll.poll(&mut Events::with_capacity(EVENTS_MAX), Some(wait))?;
@@ -135,8 +133,7 @@ impl Node {
             self.poll.registry().register(&mut stream, Token(1), both)?;
             self.last_link += 1;
             self.links.insert(self.last_link, Link::new(stream)?);
-            let opened = LinkInput::Opened(0, peer);
-            inputs.push(Input::Link(self.last_link, opened));
+            inputs.push(Input::Link(self.last_link, LinkInput::Opened(0, peer)));
         }
         Ok(())
     }
@@ -151,8 +148,8 @@ impl Node {
                 // The server has not heard yet that it is gone. (Alone, it does not dial.)
                 _ => {}
             },
-            Output::Listen => return Err(Error::msg("it wants to be in an ensemble")),
-            Output::Restart(reason) => return Err(Error::msg(reason)),
+            Output::Listen => bail!("it wants to be in an ensemble"),
+            Output::Restart(reason) => bail!(reason),
             Output::Store(seq, op) => inputs.push(self.memory.log(seq, op)),
             Output::Snapshot(op) => inputs.extend(self.memory.snapshot(op)),
             Output::AskFacts(id) => inputs.push(Input::Facts(id, [0; 9], 0)),

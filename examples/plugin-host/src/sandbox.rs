@@ -19,8 +19,7 @@ pub struct Plugin {
 impl Plugin {
     pub fn load(engine: &Engine, path: &Path) -> Result<Self> {
         let name = path.file_stem().unwrap_or_default().display().to_string();
-        let module = Module::from_file(engine, path)?;
-        Ok(Self { name, module })
+        Ok(Self { name, module: Module::from_file(engine, path)? })
     }
 
     pub fn exports(&self, name: &str) -> bool {
@@ -45,8 +44,7 @@ pub struct Running {
 impl Running {
     pub fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, given: P) -> Result<R> {
         self.store.set_epoch_deadline(TICKS_MAX);
-        let export = self.instance.get_typed_func(&mut self.store, name)?;
-        export.call(&mut self.store, given)
+        self.instance.get_typed_func(&mut self.store, name)?.call(&mut self.store, given)
     }
 
     /// A batch in, a batch out; or why this instance must not be called again.
