@@ -18,6 +18,7 @@ pub mod link;
 pub mod machine;
 pub mod path;
 pub mod server;
+mod sorted;
 pub mod store;
 pub mod tree;
 pub mod wire;

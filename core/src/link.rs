@@ -8,6 +8,8 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::sorted;
+
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Port {
@@ -27,6 +29,18 @@ pub struct Endpoint {
     pub host: String,
     /// The TCP port.
     pub port: u16,
+}
+
+impl Endpoint {
+    /// The ports of these, at every address of the machine.
+    pub(crate) fn everywhere(these: &[Self]) -> Vec<Self> {
+        let ports = sorted::set(these.iter().map(|endpoint| endpoint.port));
+        let everywhere = ports.into_iter().map(|port| Self {
+            host: "0.0.0.0".into(),
+            port,
+        });
+        everywhere.collect()
+    }
 }
 
 impl fmt::Display for Endpoint {

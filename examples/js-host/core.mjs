@@ -2,7 +2,7 @@
 
 import { blobs, ints, reader, uints } from './postcard.mjs';
 
-const ABI = 1;
+const ABI = 2;
 const MEMORY_BYTES_MAX = 1 << 30;
 
 /** The server died: its instance must not be called again. */
@@ -64,10 +64,11 @@ function encodeConfig({ port, directory, snapshotTxns }) {
     uints(2000, 4000, 40_000, 0xf_ffff),
     uints(60, 0, 1000), // connections_per_address_max, connections_max, outstanding_max
     uints(10_000), // handshake_timeout_ms
-    // server_id, skip_acl, enforce_quota, extended_types, tree_digest, digest_auth
-    [1, 0, 0, 1, 1, 1],
+    // server_id, skip_acl, enforce_quota, tree_bytes_max, extended_types, tree_digest, digest_auth
+    [1, 0, 0, 0, 1, 1, 1],
     [0, 0], // super_digest: none, four_letter_words: all
-    uints(snapshotTxns, 4n << 30n), // snapshot_txns, snapshot_log_bytes
+    // snapshot_txns, snapshot_log_bytes, snapshot_slice_bytes, state_slice_bytes
+    uints(snapshotTxns, 4n << 30n, 32 << 10, 16 << 10),
     uints(60_000, 10_000, 0), // container_check_ms, _deletes_per_minute_max, _never_used_ms_max
     [...uints(port), ...blobs(directory, directory), ...ints(-1)], // What the word `conf` shows.
     // What the word `envi` shows. Clients look for the version there, and in what `srvr` shows.

@@ -19,7 +19,7 @@ import zlib
 
 import wasmtime
 
-ABI = 1
+ABI = 2
 MEMORY_BYTES_MAX = 512 << 20
 TICK_SECONDS = 0.1
 TICKS_MAX = 20  # Of a call.
@@ -119,10 +119,11 @@ def config(port, directory, snapshot_txns):
         uint(2000, 4000, 40_000),  # tick_ms, session_timeout_ms_min, session_timeout_ms_max
         uint(0xFFFFF, 60, 0),  # frame_bytes_max, connections_per_address_max, connections_max
         uint(1000, 10_000),  # outstanding_max, handshake_timeout_ms
-        # server_id, skip_acl, enforce_quota, extended_types, tree_digest, digest_auth
-        bytes([1, 0, 0, 1, 1, 1]),
+        # server_id, skip_acl, enforce_quota, tree_bytes_max, extended_types, tree_digest, digest_auth
+        bytes([1, 0, 0, 0, 1, 1, 1]),
         uint(0, 0),  # super_digest: none, four_letter_words: all
-        uint(snapshot_txns, 4 << 30),  # snapshot_txns, snapshot_log_bytes
+        # snapshot_txns, snapshot_log_bytes, snapshot_slice_bytes, state_slice_bytes
+        uint(snapshot_txns, 4 << 30, 32 << 10, 16 << 10),
         uint(60_000, 10_000, 0),  # container_check_ms, _deletes_per_minute_max, _never_used_ms_max
         uint(port) + blob(directory) + blob(directory) + sint(-1),  # What `conf` shows.
         uint(1) + blob("zookeeper.version") + blob("3.9.5-zabra-python-host, built on a day"),

@@ -65,6 +65,7 @@ pub struct EventLog {
     quotas_exceeded: Limit,
     sessions_expired: Limit,
     sessions_refused: Limit,
+    trees_full: Limit,
     zab: ZabLog,
 }
 
@@ -98,6 +99,12 @@ impl EventLog {
             Event::QuotaExceeded { path } => {
                 if self.quotas_exceeded.admits(now, "quota exceeded") {
                     warn!(path = path.as_str(), "quota exceeded");
+                }
+            }
+            Event::TreeFull { used, max } => {
+                if self.trees_full.admits(now, "tree full") {
+                    let help = "delete znodes, or raise zabra.treeBytesMax on every server";
+                    warn!(used, max, help, "writes that add to the tree are refused");
                 }
             }
             Event::SessionOpened {

@@ -215,6 +215,7 @@ fn keys_take_effect() {
         "skipACL=yes" => |c| c.core.skip_acl, true;
         "skipACL=no" => |c| c.core.skip_acl, false;
         "enforceQuota=True" => |c| c.core.enforce_quota, true;
+        "zabra.treeBytesMax=1073741824" => |c| c.core.tree_bytes_max, 1 << 30;
         "extendedTypesEnabled=true" => |c| c.core.extended_types, true;
         "digest.enabled=false" => |c| c.core.tree_digest, false;
         "DigestAuthenticationProvider.enabled=false" => |c| c.core.digest_auth, false;

@@ -7,8 +7,14 @@
     reason = "a test that panics has failed, which is what is wanted"
 )]
 
+#[path = "hostile/fake.rs"]
+mod fake;
+#[path = "hostile/foreign.rs"]
+mod foreign;
 #[path = "hostile/frames.rs"]
 mod frames;
+#[path = "hostile/leaders.rs"]
+mod leaders;
 #[path = "hostile/loads.rs"]
 mod loads;
 #[path = "hostile/peers.rs"]
@@ -20,6 +26,7 @@ mod sessions;
 mod support {
     pub(crate) mod process;
     pub(crate) mod raw;
+    pub(crate) mod tree;
     pub(crate) mod wire;
     pub(crate) mod witness;
 }

@@ -83,19 +83,24 @@ const CORE: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("jute", &[]),
     ("lane", &["ids"]),
-    ("link", &[]),
+    ("link", &["sorted"]),
     ("machine", &["ids"]),
     ("path", &[]),
+    ("sorted", &[]),
     ("wire", &["error", "ids", "jute"]),
     ("store", &["ids", "jute", "lane", "wire"]),
-    ("tree", &["error", "ids", "jute", "path", "store", "wire"]),
+    (
+        "tree",
+        &["error", "ids", "jute", "path", "sorted", "store", "wire"],
+    ),
     (
         "server",
         &[
-            "error", "ids", "jute", "lane", "link", "machine", "path", "tree", "wire", "zab",
+            "error", "ids", "jute", "lane", "link", "machine", "path", "sorted", "tree", "wire",
+            "zab",
         ],
     ),
-    ("zab", &["ids", "jute", "lane", "link", "wire"]),
+    ("zab", &["ids", "jute", "lane", "link", "sorted", "wire"]),
 ];
 
 /// Module of the host, and what it may import besides itself.

@@ -5,6 +5,7 @@
 
 mod bench;
 mod examples;
+mod module;
 mod mutants;
 mod peers;
 mod report;
@@ -125,7 +126,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "torture",
-        about: "real servers that are killed, cut off and out of disk (--minutes, --servers, --seed)",
+        about: "real servers that are killed, cut off and out of disk (--help: its options)",
         run: torture::step,
         quick: false,
     },

@@ -17,9 +17,13 @@ pub(crate) fn step(workspace: &Workspace) -> crate::Result {
     with(workspace, &[])
 }
 
-/// With options of its own: `--minutes`, `--servers`, `--seed` and what else the test takes.
+/// With options of its own: `--minutes`, `--servers`, `--seed` and what else the test takes, which
+/// `--help` prints.
 pub(crate) fn with(workspace: &Workspace, options: &[String]) -> crate::Result {
-    rust::build(workspace)?;
+    let help = options.iter().any(|option| option == "--help");
+    if !help {
+        rust::build(workspace)?;
+    }
     for (program, package) in PROGRAMS {
         if !on_path(program) {
             eprintln!("torture: no {program} (`apt-get install {package}`)");

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::module;
 use crate::report::Outcome;
 use crate::workspace::{Workspace, ask, run};
 
@@ -25,7 +26,9 @@ enum Toolchain {
 
 pub(crate) fn step(workspace: &Workspace) -> crate::Result {
     if let Some(ready) = env::var_os("ZABRA_CORE_WASM") {
-        return check_ready(Path::new(&ready));
+        check(Path::new(&ready))?;
+        eprintln!("ZABRA_CORE_WASM={} is taken as it is", ready.display());
+        return Ok(Outcome::Passed);
     }
     match find(workspace) {
         Some(Toolchain::Installed) => run(&mut workspace.cargo(&build_arguments(workspace)))?,
@@ -38,6 +41,8 @@ pub(crate) fn step(workspace: &Workspace) -> crate::Result {
             )));
         }
     }
+    let built = workspace.target.join("wasm").join(TARGET).join("wasm");
+    check(&built.join("zabra_core_wasm.wasm"))?;
     Ok(Outcome::Passed)
 }
 
@@ -55,18 +60,10 @@ pub(crate) fn available(workspace: &Workspace) -> bool {
     env::var_os("ZABRA_CORE_WASM").is_some() || find(workspace).is_some()
 }
 
-fn check_ready(path: &Path) -> crate::Result {
-    let bytes =
-        fs::read(path).map_err(|error| format!("ZABRA_CORE_WASM={}: {error}", path.display()))?;
-    if bytes.starts_with(b"\0asm") {
-        eprintln!("ZABRA_CORE_WASM={} is taken as it is", path.display());
-        Ok(Outcome::Passed)
-    } else {
-        Err(format!(
-            "ZABRA_CORE_WASM={}: expected a WebAssembly module",
-            path.display()
-        ))
-    }
+fn check(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let bytes = fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
+    module::check(&bytes).map_err(|error| format!("{shown}: {error}"))
 }
 
 fn find(workspace: &Workspace) -> Option<Toolchain> {

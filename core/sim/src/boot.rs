@@ -5,18 +5,19 @@ use core::fmt;
 use std::rc::Rc;
 
 use zabra_core::Machine;
-use zabra_core::ids::{ServerId, Zxid};
+use zabra_core::ids::{Epoch, ServerId, Zxid};
 use zabra_core::link::{Endpoint, Port};
 use zabra_core::machine::Now;
-use zabra_core::server::{Config, EnsembleConfig, Input, Output, Recovered, Server};
+use zabra_core::server::{Config, EnsembleConfig, Input, Output};
 use zabra_core::store::log::LogOptions;
 use zabra_core::store::names::Compression;
 use zabra_core::store::recent::Recent;
 use zabra_core::store::snapshot::SnapshotStore;
 use zabra_core::store::{epochs, recovery};
-use zabra_core::tree::Loader;
 use zabra_core::zab::{self, Member, Membership};
+use zabra_core_wasm::abi::{Begin, Found, Place};
 
+use crate::border::{self, Beginning};
 use crate::disk::SimDisk;
 use crate::drill::{self, Drill, DrillLoader, Spy};
 use crate::ensemble::network::{host_name, port_number};
@@ -26,27 +27,31 @@ use crate::node::Node;
 /// A server as the simulator drives it.
 pub type Core = Box<dyn Machine<Input = Input, Output = Output>>;
 
-/// What recovery restores into.
-#[must_use]
-pub fn restore(config: &Config, seed: u64) -> Loader {
-    Loader::new(seed, config.tree_digest)
+/// What recovery restores a server that stands alone into.
+///
+/// # Errors
+/// There is no server to be had.
+pub fn restore(config: Config, entropy: u64) -> Result<Beginning, String> {
+    let begin = Begin {
+        entropy,
+        config,
+        place: None,
+    };
+    border::begin(begin, false)
 }
 
-/// The server over what was restored.
+/// What recovery found beside the tree.
 #[must_use]
-pub fn start(
-    config: Config,
-    loader: Loader,
-    recovered: &recovery::Recovered,
-    entropy: u64,
-    now: Now,
-) -> Core {
-    let recovered = Recovered {
+pub fn found(recovered: &recovery::Recovered, now: Now) -> Found {
+    Found {
+        now,
         snapshot: recovered.snapshot.is_some(),
         txns: recovered.txns,
         log_bytes: recovered.log_bytes,
-    };
-    Box::new(Server::new(config, loader, recovered, entropy, now))
+        accepted: Epoch::default(),
+        current: Epoch::default(),
+        trusted: true,
+    }
 }
 
 /// What a server of an ensemble is born from.
@@ -68,6 +73,8 @@ pub struct Birth<'a> {
     pub membership_seen: Option<&'a Membership>,
     /// Whether the disk was lost.
     pub is_wiped: bool,
+    /// Whether it is at a time of faults.
+    pub may_fail: bool,
     /// Random bits.
     pub entropy: u64,
     /// The time.
@@ -115,52 +122,34 @@ fn service(birth: Birth<'_>) -> Result<Born, String> {
         server_id: u8::try_from(birth.server + 1).unwrap_or(u8::MAX),
         ..config
     };
-    let loader = restore(&config, birth.entropy);
-    let options = options(&birth);
-    let mut recent = Recent::new(loader, script.history_txns, options.history_bytes_max);
-    let found = recovery::recover(&mut logs, &mut snapshots, &mut recent).map_err(shown)?;
-    let (loader, base, recent) = recent.finish();
-    let recovered = Recovered {
-        snapshot: found.snapshot.is_some(),
-        txns: found.txns,
-        log_bytes: found.log_bytes,
+    let place = Place {
+        config: EnsembleConfig {
+            leader_serves: true,
+            reconfig: script.reconfigures(),
+            ..EnsembleConfig::default()
+        },
+        options: options(&birth),
     };
-    if script.servers() == 1 {
-        let core = Server::new(config, loader, recovered, birth.entropy, birth.now);
-        return born(
-            birth,
-            Box::new(core),
-            found.last,
-            epochs::Epochs::default(),
-            true,
-        );
-    }
-    let epochs = epochs::open(&mut snapshots, found.last).map_err(shown)?;
-    let is_trusted = found.last > Zxid::ZERO || found.snapshot.is_some() || !birth.is_wiped;
-    let history = zab::Recovered {
-        base,
-        recent,
-        accepted: epochs.accepted,
-        current: epochs.current,
-        divergent: false,
-        trusted: is_trusted,
-    };
-    let choices = EnsembleConfig {
-        leader_serves: true,
-        reconfig: script.reconfigures(),
-        ..EnsembleConfig::default()
-    };
-    let server = Server::in_ensemble(
+    let stands_alone = script.servers() == 1;
+    let begin = Begin {
+        entropy: birth.entropy,
         config,
-        choices,
-        options,
-        loader,
-        recovered,
-        history,
-        birth.entropy,
-        birth.now,
-    );
-    born(birth, Box::new(server), found.last, epochs, is_trusted)
+        place: (!stands_alone).then_some(place),
+    };
+    let mut beginning = border::begin(begin, birth.may_fail)?;
+    let recovered = recovery::recover(&mut logs, &mut snapshots, &mut beginning).map_err(shown)?;
+    let mut found = found(&recovered, birth.now);
+    if stands_alone {
+        let core = beginning.finish(found)?;
+        return born(birth, core, recovered.last, epochs::Epochs::default(), true);
+    }
+    let epochs = epochs::open(&mut snapshots, recovered.last).map_err(shown)?;
+    let is_trusted = recovered.last > Zxid::ZERO || found.snapshot || !birth.is_wiped;
+    found.accepted = epochs.accepted;
+    found.current = epochs.current;
+    found.trusted = is_trusted;
+    let core = beginning.finish(found)?;
+    born(birth, core, recovered.last, epochs, is_trusted)
 }
 
 fn born(
@@ -224,16 +213,17 @@ fn drill(birth: Birth<'_>) -> Result<Born, String> {
     born(birth, Box::new(core), recovered.last, epochs, is_trusted)
 }
 
+fn endpoints(server: usize, port: Port) -> Vec<Endpoint> {
+    vec![Endpoint {
+        host: host_name(server),
+        port: port_number(port),
+    }]
+}
+
 /// The membership that a server is given at first: a spare one knows the first membership, and
 /// itself.
 #[must_use]
 pub fn membership(script: &Script, server: usize) -> Membership {
-    let endpoints = |server: usize, port: Port| {
-        vec![Endpoint {
-            host: host_name(server),
-            port: port_number(port),
-        }]
-    };
     let first = script.voters + script.observers;
     let member = |server: usize| Member {
         quorum: endpoints(server, Port::Quorum),
@@ -263,6 +253,7 @@ fn options(birth: &Birth<'_>) -> zab::Options {
         observer: own.is_some_and(|own| !own.voter),
         committed: birth.membership.clone(),
         last_seen: birth.membership_seen.cloned(),
+        election: endpoints(birth.server, Port::Election),
         reconfig_enabled: script.reconfigures(),
         tick_ms: script.base.tick_ms,
         init_limit: script.init_limit,
@@ -274,6 +265,7 @@ fn options(birth: &Birth<'_>) -> zab::Options {
         notification_ms_min: 200,
         notification_ms_max: 1600,
         connect_timeout_ms: 500,
+        election_silence_ms: None,
         history_txns_min: script.history_txns,
         history_bytes_max: 0,
     }

@@ -32,6 +32,7 @@ struct Contents {
     next: Inode,
     /// After how many operations more the power goes or the process dies.
     fuse: Option<u64>,
+    trouble: Option<Trouble>,
     operations: u64,
 }
 
@@ -66,14 +67,35 @@ enum Keep {
     Subset,
 }
 
-/// The process is dead: nothing can be done with the disk.
+/// Why nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dead;
+pub enum Failure {
+    /// The process is dead: nothing can be done with the disk.
+    Dead,
+    /// ENOSPC: no file can be made, and none grow.
+    Full,
+    /// EIO: nothing can be written, and nothing made durable.
+    Io,
+}
 
-impl fmt::Display for Dead {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the process is dead")
+        f.write_str(match self {
+            Self::Dead => "the process is dead",
+            Self::Full => "no space left on device",
+            Self::Io => "input/output error",
+        })
     }
+}
+
+/// A disk that does not do what it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Trouble {
+    what: Failure,
+    /// How many operations it still does.
+    after: u64,
+    /// Whether somebody has met it since it was asked.
+    is_met: bool,
 }
 
 /// What a power cut has done.
@@ -100,6 +122,57 @@ impl SimDisk {
     /// Lets nothing happen after all.
     pub fn put_out_fuse(&self) {
         self.0.borrow_mut().fuse = None;
+    }
+
+    /// Fails like this after so many operations more, until it is [repaired](Self::repair).
+    pub fn break_down(&self, what: Failure, after: u64) {
+        self.0.borrow_mut().trouble = Some(Trouble {
+            what,
+            after,
+            is_met: false,
+        });
+    }
+
+    /// Does again what it is asked.
+    pub fn repair(&self) {
+        self.0.borrow_mut().trouble = None;
+    }
+
+    /// Whether something was refused since this was last asked.
+    #[must_use]
+    pub fn take_met_trouble(&self) -> bool {
+        let mut contents = self.0.borrow_mut();
+        let trouble = contents.trouble.as_mut();
+        trouble.is_some_and(|trouble| core::mem::take(&mut trouble.is_met))
+    }
+
+    /// Whether a small file could not be written.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        let contents = self.0.borrow();
+        contents.trouble.is_some_and(|trouble| trouble.after == 0)
+    }
+
+    /// Flips one bit of one of the files that `may_rot`: which file and at which byte.
+    pub fn rot(&self, rng: &mut Rng, may_rot: impl Fn(&str) -> bool) -> Option<(String, usize)> {
+        let mut contents = self.0.borrow_mut();
+        let names = contents.names.iter();
+        let names: Vec<_> = names
+            .filter(|(name, _)| may_rot(name))
+            .map(|(name, inode)| (name.clone(), *inode))
+            .collect();
+        let (name, inode) = rng.pick(&names)?.clone();
+        let file = contents.inodes.get_mut(&inode)?;
+        // What was preallocated holds nothing.
+        let used = file.durable.iter().rposition(|byte| *byte != 0)? + 1;
+        let at = rng.index(used);
+        let bit = 1 << rng.below(8);
+        for bytes in [&mut file.durable, &mut file.visible] {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= bit;
+            }
+        }
+        Some((name, at))
     }
 
     /// The names of the files, as everyone sees them.
@@ -177,10 +250,13 @@ impl Contents {
     }
 
     /// Counts an operation; the last one before death may still have its effect.
-    fn operate(&mut self) -> Result<(), Dead> {
+    fn operate(&mut self) -> Result<(), Failure> {
         self.operations += 1;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.after = trouble.after.saturating_sub(1);
+        }
         match &mut self.fuse {
-            Some(0) => Err(Dead),
+            Some(0) => Err(Failure::Dead),
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -189,8 +265,19 @@ impl Contents {
         }
     }
 
-    fn file(&mut self, inode: Inode) -> Result<&mut File, Dead> {
-        self.inodes.get_mut(&inode).ok_or(Dead)
+    /// Fails if the disk has this trouble by now.
+    fn meet(&mut self, what: Failure) -> Result<(), Failure> {
+        match &mut self.trouble {
+            Some(trouble) if trouble.what == what && trouble.after == 0 => {
+                trouble.is_met = true;
+                Err(what)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&mut self, inode: Inode) -> Result<&mut File, Failure> {
+        self.inodes.get_mut(&inode).ok_or(Failure::Dead)
     }
 
     fn change_name(&mut self, change: NameChange) {
@@ -312,19 +399,19 @@ fn write_at(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     }
 }
 
-fn position(offset: u64) -> Result<usize, Dead> {
-    usize::try_from(offset).map_err(|_| Dead)
+fn position(offset: u64) -> Result<usize, Failure> {
+    usize::try_from(offset).map_err(|_| Failure::Dead)
 }
 
 impl Disk for SimDisk {
-    type Error = Dead;
+    type Error = Failure;
     type File = Inode;
 
     fn location(&self, name: &str) -> String {
         name.to_owned()
     }
 
-    fn list(&mut self) -> Result<Vec<Entry>, Dead> {
+    fn list(&mut self) -> Result<Vec<Entry>, Failure> {
         let contents = self.0.borrow();
         let entry = |(name, inode): (&String, &Inode)| Entry {
             name: name.clone(),
@@ -341,11 +428,11 @@ impl Disk for SimDisk {
         name: &str,
         offset: u64,
         sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    ) -> Result<(), Dead> {
+    ) -> Result<(), Failure> {
         let bytes = {
             let contents = self.0.borrow();
-            let inode = contents.names.get(name).ok_or(Dead)?;
-            let file = contents.inodes.get(inode).ok_or(Dead)?;
+            let inode = contents.names.get(name).ok_or(Failure::Dead)?;
+            let file = contents.inodes.get(inode).ok_or(Failure::Dead)?;
             file.visible
                 .get(position(offset)?..)
                 .unwrap_or_default()
@@ -360,9 +447,11 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn create(&mut self, name: &str) -> Result<Inode, Dead> {
+    fn create(&mut self, name: &str) -> Result<Inode, Failure> {
         let mut contents = self.0.borrow_mut();
         contents.operate()?;
+        contents.meet(Failure::Io)?;
+        contents.meet(Failure::Full)?;
         if let Some(inode) = contents.names.get(name).copied() {
             contents.file(inode)?.change(Change::Length(0));
             return Ok(inode);
@@ -374,10 +463,23 @@ impl Disk for SimDisk {
         Ok(inode)
     }
 
-    fn write(&mut self, file: &mut Inode, offset: u64, bytes: &[u8]) -> Result<(), Dead> {
+    fn write(&mut self, file: &mut Inode, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         let mut contents = self.0.borrow_mut();
         let alive = contents.operate();
         let offset = position(offset)?;
+        contents.meet(Failure::Io)?;
+        let length = contents.file(*file)?.visible.len();
+        if offset + bytes.len() > length
+            && let Err(full) = contents.meet(Failure::Full)
+        {
+            // What still found room is written.
+            let room = bytes.len() / 2;
+            let bytes = bytes.get(..room).unwrap_or_default().to_vec();
+            contents
+                .file(*file)?
+                .change(Change::Write { offset, bytes });
+            return Err(full);
+        }
         // A process that dies in a write may have written.
         contents.file(*file)?.change(Change::Write {
             offset,
@@ -386,9 +488,10 @@ impl Disk for SimDisk {
         alive
     }
 
-    fn sync(&mut self, file: &mut Inode) -> Result<(), Dead> {
+    fn sync(&mut self, file: &mut Inode) -> Result<(), Failure> {
         let mut contents = self.0.borrow_mut();
         contents.operate()?;
+        contents.meet(Failure::Io)?;
         let file = contents.file(*file)?;
         let changes = core::mem::take(&mut file.unsynced);
         for change in changes {
@@ -397,10 +500,11 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn cut(&mut self, name: &str, length: u64) -> Result<(), Dead> {
+    fn cut(&mut self, name: &str, length: u64) -> Result<(), Failure> {
         let mut contents = self.0.borrow_mut();
         contents.operate()?;
-        let inode = contents.names.get(name).copied().ok_or(Dead)?;
+        contents.meet(Failure::Io)?;
+        let inode = contents.names.get(name).copied().ok_or(Failure::Dead)?;
         contents
             .file(inode)?
             .change(Change::Length(position(length)?));
@@ -408,26 +512,29 @@ impl Disk for SimDisk {
         self.sync(&mut { inode })
     }
 
-    fn rename(&mut self, from: &str, to: &str) -> Result<(), Dead> {
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure> {
         let mut contents = self.0.borrow_mut();
         contents.operate()?;
-        let inode = contents.names.get(from).copied().ok_or(Dead)?;
+        contents.meet(Failure::Io)?;
+        let inode = contents.names.get(from).copied().ok_or(Failure::Dead)?;
         contents.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), inode));
         Ok(())
     }
 
-    fn remove(&mut self, name: &str) -> Result<(), Dead> {
+    fn remove(&mut self, name: &str) -> Result<(), Failure> {
         let mut contents = self.0.borrow_mut();
         contents.operate()?;
+        contents.meet(Failure::Io)?;
         if contents.names.contains_key(name) {
             contents.change_name(NameChange::Unlink(name.to_owned()));
         }
         Ok(())
     }
 
-    fn sync_directory(&mut self) -> Result<(), Dead> {
+    fn sync_directory(&mut self) -> Result<(), Failure> {
         let mut contents = self.0.borrow_mut();
         contents.operate()?;
+        contents.meet(Failure::Io)?;
         contents.unsynced_names.clear();
         contents.durable_names = contents.names.clone();
         Ok(())
@@ -438,11 +545,13 @@ impl Disk for SimDisk {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failure is the test's")]
 
+    use core::cell::RefCell;
     use core::ops::ControlFlow;
+    use std::rc::Rc;
 
     use zabra_core::store::disk::Disk;
 
-    use super::SimDisk;
+    use super::{Contents, Failure, SimDisk};
     use crate::rng::{Rng, Stream};
 
     fn content(disk: &mut SimDisk, name: &str) -> Vec<u8> {
@@ -481,6 +590,63 @@ mod tests {
             lengths.insert(content(&mut disk, "a").len());
         }
         assert!(lengths.contains(&0) && lengths.contains(&2000) && lengths.len() > 20);
+    }
+
+    #[test]
+    fn a_full_disk_takes_what_needs_no_room() {
+        let mut disk = SimDisk::default();
+        let mut file = disk.create("a").unwrap();
+        disk.write(&mut file, 0, &[1; 20]).unwrap();
+        disk.break_down(Failure::Full, 0);
+        assert_eq!(disk.write(&mut file, 10, &[2; 20]), Err(Failure::Full));
+        assert!(disk.take_met_trouble() && !disk.take_met_trouble());
+        assert_eq!(disk.create("b"), Err(Failure::Full));
+        disk.write(&mut file, 0, &[3; 20]).unwrap();
+        disk.sync(&mut file).unwrap();
+        disk.remove("a").unwrap();
+        disk.repair();
+        assert!(disk.create("b").is_ok());
+    }
+
+    #[test]
+    fn what_a_broken_disk_could_not_sync_is_not_durable() {
+        let mut disk = SimDisk::default();
+        let mut file = disk.create("a").unwrap();
+        disk.sync_directory().unwrap();
+        disk.write(&mut file, 0, b"lost").unwrap();
+        disk.break_down(Failure::Io, 1);
+        assert_eq!(disk.sync(&mut file), Err(Failure::Io));
+        disk.repair();
+        let lengths = (0..50).map(|seed| {
+            let mut disk = SimDisk(Rc::new(RefCell::new(Contents {
+                inodes: disk.0.borrow().inodes.clone(),
+                names: disk.0.borrow().names.clone(),
+                durable_names: disk.0.borrow().durable_names.clone(),
+                ..Contents::default()
+            })));
+            disk.cut_power(&mut Rng::keyed(seed, Stream::Disk, 0, 0));
+            content(&mut disk, "a").len()
+        });
+        assert!(lengths.collect::<Vec<_>>().contains(&0));
+    }
+
+    #[test]
+    fn rot_changes_one_bit_of_what_holds_something() {
+        for seed in 0..50 {
+            let mut disk = SimDisk::default();
+            let mut file = disk.create("a").unwrap();
+            disk.write(&mut file, 0, &[7; 20]).unwrap();
+            disk.write(&mut file, 20, &[0; 200]).unwrap();
+            disk.sync(&mut file).unwrap();
+            let mut rng = Rng::keyed(seed, Stream::Disk, 0, 0);
+            let (_, at) = disk.rot(&mut rng, |name| name == "a").unwrap();
+            let bytes = content(&mut disk, "a");
+            let flipped = bytes.iter().enumerate().map(|(index, byte)| {
+                let before: u8 = if index < 20 { 7 } else { 0 };
+                (byte ^ before).count_ones()
+            });
+            assert!(at < 20 && flipped.sum::<u32>() == 1);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 )]
 
 pub mod boot;
+pub mod border;
 pub mod client;
 pub mod disk;
 pub mod drill;
@@ -18,6 +19,8 @@ pub mod node;
 pub mod oracle;
 pub mod plan;
 pub mod rng;
+#[cfg(feature = "wasm")]
+pub mod sandbox;
 pub mod violation;
 pub mod wire;
 pub mod world;

@@ -21,7 +21,12 @@ usage: zabra-sim run [--seeds N] [--from SEED] [--seconds N] [--servers 1|3..7] 
        zabra-sim run FILE [-v]          a script; see core/sim/scenarios
        zabra-sim replay SEED [-v] [--servers 1|3..7]
        zabra-sim show SEED              the script of an ensemble's seed
-       zabra-sim shrink SEED|FILE [--servers 1|3..7]";
+       zabra-sim shrink SEED|FILE [--servers 1|3..7]
+
+       zabra-sim --beside MODULE ...    every call natively and in the WebAssembly module
+       zabra-sim --alone MODULE ...     servers of the module only
+       zabra-sim --trapping MODULE ...  and some of them trap or lack memory
+       (built with --features wasm)";
 
 /// Which runs a seed stands for.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +80,20 @@ impl Servers {
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let words = match words.as_slice() {
+        [
+            look @ ("--beside" | "--alone" | "--trapping"),
+            module,
+            words @ ..,
+        ] => {
+            if let Err(error) = choose(look, module) {
+                say(error);
+                return ExitCode::from(2);
+            }
+            words
+        }
+        words => words,
+    };
     match words.split_first() {
         Some((&"run", [file, options @ ..])) if !file.starts_with('-') => {
             run_file(file, options.contains(&"-v"))
@@ -100,6 +119,29 @@ fn main() -> ExitCode {
         },
         _ => usage(),
     }
+}
+
+/// Makes servers of a module from now on.
+#[cfg(feature = "wasm")]
+fn choose(look: &str, module: &str) -> Result<(), String> {
+    use zabra_sim::border;
+    use zabra_sim::sandbox::{Look, Modules};
+
+    let look = match look {
+        "--beside" => Look::Beside,
+        "--alone" => Look::Alone,
+        _ => Look::Trapping,
+    };
+    let modules = Modules::load(module.as_ref(), look).map_err(|error| error.to_string())?;
+    border::choose(Box::new(modules));
+    Ok(())
+}
+
+#[cfg(not(feature = "wasm"))]
+fn choose(look: &str, _: &str) -> Result<(), String> {
+    Err(format!(
+        "{look} needs a simulator built with --features wasm"
+    ))
 }
 
 fn usage() -> ExitCode {
@@ -143,11 +185,21 @@ fn read(file: &str) -> Result<Script, String> {
 
 fn run_file(file: &str, is_verbose: bool) -> ExitCode {
     match read(file) {
-        Ok(script) => conclude(&run_script(&script, is_verbose)),
+        Ok(script) => {
+            let report = run_script(&script, is_verbose);
+            say_marks(&report.marks);
+            conclude(&report)
+        }
         Err(error) => {
             say(error);
             ExitCode::from(2)
         }
+    }
+}
+
+fn say_marks(marks: &Marks) {
+    for (name, count) in marks.iter() {
+        say(format_args!("{count:>10} {name}"));
     }
 }
 
@@ -253,9 +305,7 @@ impl Campaign {
                 tally.take(seed, "3..7", || run_script(&script, false));
             }
         }
-        for (name, count) in tally.marks.iter() {
-            say(format_args!("{count:>10} {name}"));
-        }
+        say_marks(&tally.marks);
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let per_second = tally.events * 1000 / millis.max(1);
         say(format_args!(

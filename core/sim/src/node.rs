@@ -11,7 +11,7 @@ use zabra_core::store::names::Compression;
 use zabra_core::store::snapshot::SnapshotStore;
 
 use crate::boot::Core;
-use crate::disk::SimDisk;
+use crate::disk::{Failure, SimDisk};
 
 /// One life of a server process.
 pub struct Node {
@@ -70,32 +70,42 @@ impl Node {
         let Some(op) = self.snapshot_queue.pop_front() else {
             return Some(Vec::new());
         };
-        Some(match op {
+        match self.write_snapshot(op) {
+            Ok(input) => Some(input.into_iter().collect()),
+            Err(Failure::Dead) => None,
+            // As the host's lane: this snapshot is given up, and life goes on.
+            Err(Failure::Full | Failure::Io) => Some(self.fail_snapshot().into_iter().collect()),
+        }
+    }
+
+    fn write_snapshot(&mut self, op: SnapshotOp) -> Result<Option<Input>, Failure> {
+        match op {
             SnapshotOp::Begin { zxid } => {
-                self.snapshots.begin(zxid, Compression::None).ok()?;
                 self.snapshot = Some(zxid);
-                Vec::new()
+                self.snapshots.begin(zxid, Compression::None)?;
+                Ok(None)
             }
             SnapshotOp::Chunk(bytes) => {
                 if self.snapshot.is_none() {
-                    return Some(Vec::new());
+                    return Ok(None);
                 }
-                self.snapshots.chunk(&bytes).ok()?;
-                vec![Input::SnapshotWritten(bytes.len())]
+                self.snapshots.chunk(&bytes)?;
+                Ok(Some(Input::SnapshotWritten(bytes.len())))
             }
             SnapshotOp::End => {
-                let Some(zxid) = self.snapshot.take() else {
-                    return Some(Vec::new());
-                };
-                self.snapshots.end().ok()?;
-                vec![Input::SnapshotStored { zxid }]
+                if self.snapshot.is_none() {
+                    return Ok(None);
+                }
+                self.snapshots.end()?;
+                let zxid = self.snapshot.take();
+                Ok(zxid.map(|zxid| Input::SnapshotStored { zxid }))
             }
             SnapshotOp::Abandon => {
                 self.snapshot = None;
                 self.snapshots.abandon();
-                Vec::new()
+                Ok(None)
             }
-        })
+        }
     }
 
     /// Gives up the snapshot that is being written, if one is.

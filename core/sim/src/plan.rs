@@ -41,10 +41,15 @@ pub struct Plan {
     pub reap_ms: u32,
     /// Transactions between two snapshots.
     pub snapshot_txns: u32,
+    /// Bytes of a snapshot, or of the state for a learner, that one step makes; 0 is as many as by
+    /// default, more than the whole state of a run.
+    pub slice_bytes: u32,
     /// Requests in flight above which connections wait.
     pub outstanding_max: u32,
     /// Whether quotas are enforced.
     pub enforce_quota: bool,
+    /// What znodes and sessions may take; 0 is unlimited.
+    pub tree_bytes_max: u64,
     /// Whether TTL znodes may be created.
     pub extended_types: bool,
     /// Whether transactions and snapshots carry the digest of the tree.
@@ -111,8 +116,12 @@ impl Plan {
             snapshot_txns: *rng.pick(&[3, 20, 100, 1000]).unwrap_or(&100),
             outstanding_max: *rng.pick(&[2, 20, 1000]).unwrap_or(&1000),
             enforce_quota: rng.one_in(2),
+            tree_bytes_max: tree_bytes_max(seed),
             extended_types: !rng.one_in(4),
             tree_digest: !rng.one_in(4),
+            slice_bytes: *Rng::keyed(seed, Stream::Plan, 5, 0)
+                .pick(&[0, 0, 1, 200, 1500])
+                .unwrap_or(&0),
             preallocate_bytes: *rng.pick(&[0, 4096]).unwrap_or(&0),
             log_file_bytes: *rng.pick(&[0, 0, 3000]).unwrap_or(&0),
         }
@@ -121,7 +130,14 @@ impl Plan {
     /// The configuration of the server.
     #[must_use]
     pub fn config(&self) -> Config {
+        let default = Config::default();
+        let slice_bytes = |default| match self.slice_bytes {
+            0 => default,
+            bytes => bytes,
+        };
         Config {
+            snapshot_slice_bytes: slice_bytes(default.snapshot_slice_bytes),
+            state_slice_bytes: slice_bytes(default.state_slice_bytes),
             tick_ms: self.tick_ms,
             session_timeout_ms_min: 2 * self.tick_ms,
             session_timeout_ms_max: 20 * self.tick_ms,
@@ -129,13 +145,14 @@ impl Plan {
             connections_per_address_max: 0,
             handshake_timeout_ms: HANDSHAKE_TIMEOUT_MS,
             enforce_quota: self.enforce_quota,
+            tree_bytes_max: self.tree_bytes_max,
             extended_types: self.extended_types,
             tree_digest: self.tree_digest,
             super_digest: Some(SUPER_DIGEST.to_owned().into()),
             four_letter_words: zabra_core::server::config::FourLetterWords::All,
             snapshot_txns: self.snapshot_txns,
             container_check_ms: self.reap_ms,
-            ..Config::default()
+            ..default
         }
     }
 
@@ -147,11 +164,23 @@ impl Plan {
             settings: Settings {
                 extended_types: self.extended_types,
                 enforce_quota: self.enforce_quota,
+                tree_bytes_max: self.tree_bytes_max,
+                full_at: None,
             },
             tick_ms: self.tick_ms,
             timeout_ms: (ticks(2), ticks(20)),
             handshake_timeout_ms: HANDSHAKE_TIMEOUT_MS,
         }
+    }
+}
+
+/// A fifth of the runs fill what there is.
+fn tree_bytes_max(seed: u64) -> u64 {
+    let mut rng = Rng::keyed(seed, Stream::Plan, 12, 0);
+    if rng.one_in(5) {
+        rng.between(4_000, 20_000)
+    } else {
+        0
     }
 }
 

@@ -15,7 +15,15 @@ fn run(script: Script) -> Report {
     world.report(violation)
 }
 
-fn scenarios() -> Vec<(String, Script)> {
+/// What a scenario says that it reaches, so that it goes on to: `# reaches: MARK, MARK`.
+fn reaches(text: &str) -> Vec<String> {
+    let lines = text.lines();
+    let said = lines.filter_map(|line| line.strip_prefix("# reaches: "));
+    let marks = said.flat_map(|marks| marks.split(", "));
+    marks.map(str::to_owned).collect()
+}
+
+fn scenarios() -> Vec<(String, Script, Vec<String>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let files = std::fs::read_dir(folder).unwrap();
     let paths = files.map(|file| file.unwrap().path());
@@ -24,40 +32,63 @@ fn scenarios() -> Vec<(String, Script)> {
         .map(|path| {
             let text = std::fs::read_to_string(&path).unwrap();
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            (name, text::parse(&text).unwrap())
+            (name, text::parse(&text).unwrap(), reaches(&text))
         })
         .collect();
-    scenarios.sort_by(|(one, _), (other, _)| one.cmp(other));
+    scenarios.sort_by(|one, other| one.0.cmp(&other.0));
     scenarios
 }
 
-fn ensure_holds(name: &str, script: &Script, cast: Cast) {
+fn ensure_holds(name: &str, script: &Script, cast: Cast) -> Report {
     let script = Script {
         cast,
         ..script.clone()
     };
     let report = run(script);
     assert_eq!(report.violation, None, "{name} with {cast:?}: {report}");
-    let mut marks = report.marks.iter();
-    let was_disturbed = marks.any(|(mark, _)| mark.starts_with("fault"));
+    let was_disturbed = report
+        .marks
+        .iter()
+        .any(|(mark, _)| mark.starts_with("fault"));
     assert!(was_disturbed, "{name} with {cast:?} meets no fault");
+    report
 }
 
 #[test]
 fn every_scenario_holds() {
     let scenarios = scenarios();
     assert!(scenarios.len() >= 20, "{} are found", scenarios.len());
-    for (name, script) in scenarios {
-        ensure_holds(&name, &script, Cast::Service);
+    for (name, script, reaches) in scenarios {
+        let report = ensure_holds(&name, &script, Cast::Service);
+        for mark in reaches {
+            let is_reached = report.marks.iter().any(|(reached, _)| reached == mark);
+            assert!(is_reached, "{name} does not reach {mark}");
+        }
     }
 }
 
 /// Every third, for time's sake: the campaigns drill far more.
 #[test]
 fn scenarios_hold_as_drills() {
-    for (name, script) in scenarios().into_iter().step_by(3) {
+    for (name, script, _) in scenarios().into_iter().step_by(3) {
         ensure_holds(&name, &script, Cast::Drill);
     }
+}
+
+/// The bound of L3 would allow that it waits for initLimit and asks again.
+#[test]
+fn a_learner_that_asks_as_the_epoch_begins_is_sent_the_state_at_once() {
+    let scenarios = scenarios();
+    let wanted = "state-asked-for-before-the-epoch-begins";
+    let script = scenarios.into_iter().find(|(name, ..)| name == wanted);
+    let mut world = World::new(script.unwrap().1, true);
+    let violation = world.run();
+    let report = world.report(violation);
+    assert_eq!(report.violation, None, "{report}");
+    let lines = |text: &str| report.trace.iter().filter(|it| it.contains(text)).count();
+    assert_eq!(lines("begins: on A receives:NEWLEADER"), 1, "it is met");
+    assert_eq!(lines("no word from"), 0, "nobody waits in vain");
+    assert!(lines("how: \"SNAP of") > 0, "it is sent the state");
 }
 
 #[test]

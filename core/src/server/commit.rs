@@ -435,7 +435,7 @@ impl Core {
             self.reaper.next_delete
         };
         let reap = (self.serving && self.leads()).then_some(reap);
-        let snapshot = self.wants_slice().then_some(self.now.instant);
+        let snapshot = self.next_slice();
         [snapshot, self.snapshots.next_attempt(), reap]
             .into_iter()
             .flatten()

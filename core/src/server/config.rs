@@ -35,6 +35,10 @@ pub struct Config {
     pub skip_acl: bool,
     /// `enforceQuota`: a create or set that exceeds a quota is refused.
     pub enforce_quota: bool,
+    /// `zabra.treeBytesMax`: the estimate of [`Tree::memory`](crate::tree::Tree::memory) above
+    /// which a write that adds to it is refused; 0 is unlimited. The same on every server that may
+    /// lead.
+    pub tree_bytes_max: u64,
     /// `extendedTypesEnabled`: TTL znodes may be created.
     pub extended_types: bool,
     /// `digest.enabled`: txns and snapshots carry the digest of the tree.
@@ -49,6 +53,12 @@ pub struct Config {
     pub snapshot_txns: u32,
     /// `snapSizeLimitInKb`, in bytes: log bytes between two snapshots, likewise; 0 is unlimited.
     pub snapshot_log_bytes: u64,
+    /// Bytes of a snapshot's file that are written at once: the default takes about 25 µs of the
+    /// server's time. Zabra's own setting.
+    pub snapshot_slice_bytes: u32,
+    /// Bytes of the state that are made at once for a learner that is sent it. Whoever asks meanwhile
+    /// waits for them. Zabra's own setting.
+    pub state_slice_bytes: u32,
     /// `znode.container.checkIntervalMs`: period of the search for containers and TTL znodes to
     /// delete.
     pub container_check_ms: u32,
@@ -123,6 +133,7 @@ impl Default for Config {
             server_id: 1,
             skip_acl: false,
             enforce_quota: false,
+            tree_bytes_max: 0,
             extended_types: false,
             tree_digest: true,
             digest_auth: true,
@@ -130,6 +141,8 @@ impl Default for Config {
             four_letter_words: FourLetterWords::Only(Vec::new()),
             snapshot_txns: 100_000,
             snapshot_log_bytes: 4 << 30,
+            snapshot_slice_bytes: 32 * 1024,
+            state_slice_bytes: 16 * 1024,
             container_check_ms: 60_000,
             container_deletes_per_minute_max: 10_000,
             container_never_used_ms_max: 0,

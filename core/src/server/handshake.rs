@@ -130,6 +130,11 @@ impl Server {
         if conn.read_only || self.core.opens_locals() {
             return self.open_local(link, session);
         }
+        if !self.core.admits_session() {
+            // As ZooKeeper does with connections that are too many: another server may be right,
+            // and sessions end by themselves.
+            return self.refuse(link, "there is no room for another session".into());
+        }
         conn.session = session;
         conn.stage = Stage::Opening;
         self.by_session.insert(session, link);

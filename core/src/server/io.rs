@@ -200,4 +200,11 @@ pub enum Event {
         /// The path that has the quota.
         path: String,
     },
+    /// A write or a session was refused: the state has grown to what it may take.
+    TreeFull {
+        /// What it takes with everything proposed, in bytes.
+        used: u64,
+        /// What it may take (`zabra.treeBytesMax`).
+        max: u64,
+    },
 }

@@ -6,6 +6,8 @@
 //!
 //! Start reading at [`Server`].
 
+#[cfg(test)]
+mod alone;
 mod auth;
 mod commit;
 pub mod config;
@@ -15,6 +17,7 @@ mod four_letter;
 mod handshake;
 pub mod io;
 mod overlay;
+mod pace;
 mod pipeline;
 mod prep;
 mod read;
@@ -507,14 +510,21 @@ impl Server {
     fn next_wake(&self) -> Option<Instant> {
         let handshake = self.unproven.front().map(|&(deadline, _)| deadline);
         let core = self.core.next_wake();
-        let busy = !self.ready.is_empty() || self.core.wants_state();
-        let now = busy.then_some(self.core.now.instant);
+        let now = (!self.ready.is_empty()).then_some(self.core.now.instant);
+        let slice = self.core.next_state_slice();
         let ensemble = self.core.ensemble.as_deref();
         let zab = ensemble.and_then(Ensemble::next_wake);
-        [self.core.tracker.next_expiry(), handshake, core, now, zab]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.core.tracker.next_expiry(),
+            handshake,
+            core,
+            now,
+            slice,
+            zab,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Hands the driver what this step wrote.
@@ -551,8 +561,8 @@ impl Machine for Server {
         }
         self.timers();
         self.release();
-        self.core.snapshot_slice();
-        self.core.state_slice();
+        self.core.snapshot_slices();
+        self.core.state_slices();
         self.perform();
         self.flush(outputs);
         outputs.append(&mut self.core.outputs);

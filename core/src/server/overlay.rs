@@ -12,7 +12,8 @@ use hashbrown::HashMap;
 use crate::error::ErrorCode;
 use crate::ids::{SessionId, UnixMillis, Zxid};
 use crate::path::split;
-use crate::tree::{NodeDigest, Owner, Tree};
+use crate::sorted;
+use crate::tree::{NodeDigest, Owner, Tree, footprint};
 use crate::wire::records::{Acl, StatPersisted};
 
 /// Changes that are proposed but not applied.
@@ -23,6 +24,12 @@ pub(super) struct Overlay {
     changed: VecDeque<(Zxid, Arc<str>)>,
     /// What to put back if the request under way is refused.
     undo: Vec<(Arc<str>, Option<Record>)>,
+    /// What the request under way will add to [`Tree::memory`].
+    growth: i64,
+    /// Which transaction will add to it, and how much at most, in order.
+    grown: VecDeque<(Zxid, u64)>,
+    /// What they add together.
+    memory: u64,
     digest: u64,
     digest_before: u64,
     digests: bool,
@@ -57,6 +64,9 @@ impl Overlay {
             records: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
             changed: VecDeque::new(),
             undo: Vec::new(),
+            growth: 0,
+            grown: VecDeque::new(),
+            memory: 0,
             digest: tree.digest(),
             digest_before: tree.digest(),
             digests,
@@ -72,9 +82,31 @@ impl Overlay {
         }
     }
 
-    /// A request begins to be prepared: until [`Overlay::keep`] its changes can be undone.
+    /// What the request under way, as far as it is prepared, will add to [`Tree::memory`]; less
+    /// than zero if it makes room.
+    pub(super) const fn growth(&self) -> i64 {
+        self.growth
+    }
+
+    /// What the tree will take at most, by [`Tree::memory`], when everything proposed is applied.
+    ///
+    /// What will make room does so only when it is applied.
+    pub(super) fn memory(&self, tree: &Tree) -> u64 {
+        tree.memory().saturating_add(self.memory)
+    }
+
+    /// The transaction will add so much to [`Tree::memory`].
+    pub(super) fn grow(&mut self, zxid: Zxid, bytes: u64) {
+        if bytes > 0 {
+            self.grown.push_back((zxid, bytes));
+            self.memory += bytes;
+        }
+    }
+
+    /// A request begins to be prepared: until the next its changes can be undone.
     pub(super) fn begin(&mut self) {
         self.undo.clear();
+        self.growth = 0;
         self.digest_before = self.digest;
     }
 
@@ -87,10 +119,17 @@ impl Overlay {
             };
         }
         self.digest = self.digest_before;
+        self.growth = 0;
     }
 
     /// The transaction is applied: the tree itself knows now.
     pub(super) fn retire(&mut self, applied: Zxid) {
+        while let Some(&(zxid, bytes)) = self.grown.front()
+            && zxid <= applied
+        {
+            self.grown.pop_front();
+            self.memory -= bytes;
+        }
         while let Some((zxid, _)) = self.changed.front()
             && *zxid <= applied
         {
@@ -167,6 +206,7 @@ impl Overlay {
             self.digest = self.digest.wrapping_add(head.with(&stat));
         }
         let data_length = data.map_or(0, <[u8]>::len);
+        self.added(footprint::node(path, data_length) + tree.acl_growth(&acl));
         let record = Record {
             zxid,
             exists: true,
@@ -186,7 +226,12 @@ impl Overlay {
             record.children = record.children.saturating_sub(1);
             record.stat.pzxid = record.stat.pzxid.max(zxid);
         });
-        self.change(tree, path, zxid, |record| record.exists = false);
+        let mut bytes = 0;
+        self.change(tree, path, zxid, |record| {
+            record.exists = false;
+            bytes = record.data_length;
+        });
+        self.freed(footprint::node(path, bytes));
     }
 
     /// Data is set.
@@ -200,13 +245,17 @@ impl Overlay {
         time: UnixMillis,
     ) {
         let digest = self.digests.then(|| NodeDigest::new(key(path), data));
+        let mut before = 0;
+        let after = data.map_or(0, <[u8]>::len);
         self.change(tree, path, zxid, |record| {
             record.stat.version = version;
             record.stat.mzxid = zxid;
             record.stat.mtime = time;
-            record.data_length = data.map_or(0, <[u8]>::len);
+            before = core::mem::replace(&mut record.data_length, after);
             record.digest = digest;
         });
+        self.freed(footprint::node(path, before));
+        self.added(footprint::node(path, after));
     }
 
     /// An ACL is set.
@@ -218,6 +267,8 @@ impl Overlay {
         version: i32,
         zxid: Zxid,
     ) {
+        // The list that the znode had may be others' too.
+        self.added(tree.acl_growth(&acl));
         self.change(tree, path, zxid, |record| {
             record.acl = acl;
             record.stat.aversion = version;
@@ -226,8 +277,7 @@ impl Overlay {
 
     /// The paths that a session will own, sorted.
     pub(super) fn ephemerals(&self, tree: &Tree, session: SessionId) -> BTreeSet<String> {
-        let mut paths: BTreeSet<String> =
-            tree.ephemerals(session).map(|id| tree.path(id)).collect();
+        let mut paths = sorted::set(tree.ephemerals(session).map(|id| tree.path(id)));
         for (path, record) in &self.records {
             let owner = Owner(record.stat.ephemeral_owner).session();
             if record.exists && owner == Some(session) {
@@ -237,6 +287,14 @@ impl Overlay {
             }
         }
         paths
+    }
+
+    fn added(&mut self, bytes: u64) {
+        self.growth = self.growth.saturating_add_unsigned(bytes);
+    }
+
+    fn freed(&mut self, bytes: u64) {
+        self.growth = self.growth.saturating_sub_unsigned(bytes);
     }
 
     fn change(&mut self, tree: &Tree, path: &str, zxid: Zxid, change: impl FnOnce(&mut Record)) {

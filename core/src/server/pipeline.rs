@@ -16,15 +16,12 @@ use super::{
     PROPOSED_BYTES_HARD, PROPOSED_BYTES_HIGH, Server, StoreOp, WAITING_MAX,
 };
 use crate::error::ErrorCode;
-use crate::ids::{LinkId, Seq, SessionId, Xid, Zxid};
+use crate::ids::{Instant, LinkId, Seq, SessionId, Xid, Zxid};
 use crate::jute::{self, take};
 use crate::link::LinkOutput;
 use crate::wire::client::{AuthPacket, OpCode, ReadRequest, RequestHeader};
 use crate::wire::txn::{self, DIGEST_VERSION, Txn, TxnDigest, TxnHeader};
 use crate::zab::membership::Membership;
-
-/// Milliseconds in which a second sign of life of a learner's client changes nothing.
-const LEARNER_QUIET_MS: u64 = 100;
 
 /// What became of a frame.
 enum Handled {
@@ -460,7 +457,11 @@ impl Core {
         if conn.stage == Stage::Open && !self.tree.has_session(conn.session) {
             return false;
         }
-        conn.quiet_until = self.now.instant.plus_ms(LEARNER_QUIET_MS);
+        if conn.session == SessionId::NONE {
+            return true;
+        }
+        // Until the leader is told: after that another sign is news.
+        conn.quiet_until = Instant(u64::MAX);
         self.learner_touch(conn.session, conn.timeout_ms);
         true
     }

@@ -105,7 +105,7 @@ impl<'a> Prep<'a> {
             events,
             // A client may have many identities, a request many entries, and each stands for all of
             // them.
-            acl_bytes_left: config.frame_bytes_max as usize * ACL_GROWTH_MAX,
+            acl_bytes_left: (config.frame_bytes_max as usize).saturating_mul(ACL_GROWTH_MAX),
         }
     }
 
@@ -128,10 +128,40 @@ impl<'a> Prep<'a> {
             OpCode::RECONFIG => Err(ErrorCode::RECONFIG_DISABLED.into()),
             op => self.one(op, &mut input),
         };
-        if prepared.is_err() {
-            self.overlay.undo();
+        let prepared = prepared.and_then(|prepared| {
+            self.admit()?;
+            Ok(prepared)
+        });
+        match prepared {
+            Ok(_) => {
+                let growth = u64::try_from(self.overlay.growth()).unwrap_or(0);
+                self.overlay.grow(self.zxid, growth);
+            }
+            Err(_) => self.overlay.undo(),
         }
         prepared
+    }
+
+    /// Whether the tree may grow as much as the request, as far as it is prepared, makes it grow.
+    /// What makes room is never refused.
+    fn admit(&mut self) -> Result<(), ErrorCode> {
+        match self.overflow() {
+            None => Ok(()),
+            Some(event) => {
+                self.events.push(event);
+                Err(ErrorCode::QUOTA_EXCEEDED)
+            }
+        }
+    }
+
+    fn overflow(&self) -> Option<Event> {
+        let max = self.config.tree_bytes_max;
+        let growth = u64::try_from(self.overlay.growth()).unwrap_or(0);
+        if max == 0 || growth == 0 {
+            return None;
+        }
+        let used = self.overlay.memory(self.tree);
+        (used.saturating_add(growth) > max).then_some(Event::TreeFull { used, max })
     }
 
     /// One operation, by itself or in a multi.
@@ -336,12 +366,19 @@ impl<'a> Prep<'a> {
         let ops = split_multi(body).ok_or(ErrorCode::MARSHALLING_ERROR)?;
         let mut subs: Vec<Prepared<'b>> = Vec::with_capacity(ops.len());
         let mut failed = false;
+        // The operation by which the tree would be too large, if none after it made room.
+        let mut full = None;
         for (op, mut body) in ops {
             let sub = if failed {
                 (OpCode::ERROR, Txn::Error(ErrorCode::RUNTIME_INCONSISTENCY))
             } else {
                 match self.one(op, &mut body) {
-                    Ok(sub) => sub,
+                    Ok(sub) => {
+                        if full.is_none() && self.overflow().is_some() {
+                            full = Some(subs.len());
+                        }
+                        sub
+                    }
                     Err(refusal) => {
                         failed = true;
                         let code = match refusal {
@@ -353,6 +390,17 @@ impl<'a> Prep<'a> {
                 }
             };
             subs.push(sub);
+        }
+        if !failed
+            && let Some(full) = full
+            && let Err(code) = self.admit()
+        {
+            failed = true;
+            let mut code = code;
+            for sub in subs.iter_mut().skip(full) {
+                *sub = (OpCode::ERROR, Txn::Error(code));
+                code = ErrorCode::RUNTIME_INCONSISTENCY;
+            }
         }
         if failed {
             self.overlay.undo();

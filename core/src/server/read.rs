@@ -209,7 +209,9 @@ impl Reads<'_> {
     fn multi_read(&self, conn: &mut Conn, xid: Xid, body: &[u8]) -> Answered {
         let mut input = body;
         let mut results = Vec::new();
-        let answer_bytes_max = self.config.frame_bytes_max as usize * super::MULTI_READ_FRAMES_MAX;
+        // A `usize` of 32 bits does not hold four of the longest frame there may be.
+        let frame = self.config.frame_bytes_max as usize;
+        let answer_bytes_max = frame.saturating_mul(super::MULTI_READ_FRAMES_MAX);
         loop {
             let header: MultiHeader = take(&mut input)?;
             if header.done {

@@ -6,12 +6,13 @@ use bytes::Bytes;
 
 use super::{Config, Core, Event, Output, Recovered, SnapshotOp, StoreOp};
 use crate::ids::{Instant, Seq};
+use crate::server::pace::{Pace, SLICES_MAX};
 use crate::tree::Piece;
 
-/// Bytes of a snapshot written in one step: about 100 µs of the server's time.
-const SLICE_BYTES: usize = 128 * 1024;
 /// Bytes of a snapshot that the store may have in hand; more must wait.
 const IN_HAND_BYTES_MAX: usize = 4 << 20;
+/// How much of a snapshot's file leaves in a microsecond, at most.
+const BYTES_PER_US: u64 = 400;
 /// Milliseconds after a failure before the next attempt.
 const FAILED_PAUSE_MS: u64 = 1000;
 
@@ -33,6 +34,7 @@ pub(super) struct Schedule {
     /// No attempt before this: the last has failed.
     not_before: Instant,
     begun: Instant,
+    pace: Pace,
     random: u64,
 }
 
@@ -49,6 +51,7 @@ impl Schedule {
             overtaken: 0,
             not_before: Instant::default(),
             begun: Instant::default(),
+            pace: Pace::default(),
             random: entropy,
         };
         schedule.draw(config);
@@ -130,8 +133,9 @@ impl Schedule {
 }
 
 impl Core {
-    /// Begins a snapshot if one is due, and writes the next slice of the one that is being written.
-    pub(super) fn snapshot_slice(&mut self) {
+    /// Begins a snapshot if one is due, and writes the slices that are due of the one that is being
+    /// written.
+    pub(super) fn snapshot_slices(&mut self) {
         // In an ensemble the tree may hold, before the role is established, what was never
         // committed: no snapshot may have it, for it could not be cut off. Source: ZOOKEEPER-1549.
         let committed = self.ensemble.is_none() || self.serving || self.snapshots.first;
@@ -139,10 +143,19 @@ impl Core {
         {
             self.begin_snapshot();
         }
-        if !self.wants_slice() {
-            return;
+        for _ in 0..SLICES_MAX {
+            if self.next_slice().is_none_or(|due| due > self.now.instant) {
+                return;
+            }
+            self.snapshot_slice();
         }
-        match self.tree.snapshot_piece(SLICE_BYTES) {
+    }
+
+    fn snapshot_slice(&mut self) {
+        let slice_bytes = self.config.snapshot_slice_bytes as usize;
+        let pace = &mut self.snapshots.pace;
+        pace.left(self.now.instant, slice_bytes, BYTES_PER_US);
+        match self.tree.snapshot_piece(slice_bytes) {
             Some(Piece::Part(bytes)) => self.chunk(bytes.into()),
             Some(Piece::Last(bytes)) => {
                 self.chunk(bytes.into());
@@ -189,11 +202,12 @@ impl Core {
             .push(Output::Snapshot(SnapshotOp::Chunk(bytes)));
     }
 
-    /// Whether the next slice can be written now.
-    pub(super) fn wants_slice(&self) -> bool {
-        self.tree.snapshot_in_progress()
+    /// When the next slice is due, if one can be written.
+    pub(super) fn next_slice(&self) -> Option<Instant> {
+        let wants = self.tree.snapshot_in_progress()
             && self.sending().is_none()
-            && self.snapshots.in_hand < IN_HAND_BYTES_MAX
+            && self.snapshots.in_hand < IN_HAND_BYTES_MAX;
+        wants.then_some(self.snapshots.pace.due())
     }
 
     pub(super) fn snapshot_done(&mut self) {
@@ -220,5 +234,44 @@ impl Core {
         self.snapshots.under_way = false;
         self.snapshots.in_hand = 0;
         self.tree.abandon_snapshot();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writing() -> Schedule {
+        let mut schedule = Schedule::new(&Config::default(), &Recovered::default(), 1);
+        schedule.under_way = true;
+        schedule
+    }
+
+    #[test]
+    fn late_report_of_a_file_is_not_taken_for_the_state_that_overtook_it() {
+        let mut schedule = writing();
+        schedule.overtake(true);
+        // The leader's state is being written meanwhile.
+        schedule.under_way = true;
+        assert!(schedule.was_overtaken(), "the old file's report");
+        assert!(
+            !schedule.was_overtaken(),
+            "the report of the leader's state"
+        );
+    }
+
+    #[test]
+    fn file_that_was_given_up_unfinished_is_not_reported() {
+        let mut schedule = writing();
+        schedule.overtake(false);
+        assert!(!schedule.was_overtaken());
+    }
+
+    #[test]
+    fn nothing_is_overtaken_when_nothing_is_being_written() {
+        let mut schedule = writing();
+        schedule.under_way = false;
+        schedule.overtake(true);
+        assert!(!schedule.was_overtaken());
     }
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 
+use super::footprint;
 use super::node::AclId;
 use crate::wire::records::{Acl, Perms};
 
@@ -18,6 +19,8 @@ pub(super) struct AclTable {
     lists: BTreeMap<AclId, Entry>,
     ids: HashMap<Arc<[Acl]>, AclId, Hasher>,
     last: AclId,
+    /// What the lists take by [`footprint::acl`].
+    memory: u64,
 }
 
 #[derive(Debug)]
@@ -33,36 +36,40 @@ impl AclTable {
             lists: BTreeMap::new(),
             ids: HashMap::with_hasher(Hasher::default()),
             last: AclId(0),
+            memory: 0,
         }
     }
 
     /// The number of a list, for one more user of it.
     pub(super) fn acquire(&mut self, list: Vec<Acl>) -> AclId {
-        if let Some(&id) = self.ids.get(list.as_slice()) {
-            self.retain(id);
-            return id;
-        }
-        let id = self.next_id();
-        self.restore(id, list.into());
+        let known = self.ids.get(list.as_slice()).copied();
+        let id = known.unwrap_or_else(|| self.number(list.into()));
         self.retain(id);
         id
     }
 
-    /// A number that was never used.
-    pub(super) fn next_id(&self) -> AclId {
-        AclId(
-            self.last
-                .0
-                .checked_add(1)
-                .expect("2^32 different ACLs were never in use"),
-        )
-    }
-
-    /// Puts a list under a number of its own, without users.
-    pub(super) fn restore(&mut self, id: AclId, list: Arc<[Acl]>) {
-        self.last = self.last.max(id);
+    /// The number of a list that may be without users; one that was never used if the list is new.
+    pub(super) fn number(&mut self, list: Arc<[Acl]>) -> AclId {
+        if let Some(&id) = self.ids.get(&list) {
+            return id;
+        }
+        let next = self.last.0.checked_add(1);
+        let id = AclId(next.expect("2^32 different ACLs were never in use"));
+        self.last = id;
+        self.memory += footprint::acl(&list);
         self.ids.insert(list.clone(), id);
         self.lists.insert(id, Entry { list, users: 0 });
+        id
+    }
+
+    /// Whether a list is there.
+    pub(super) fn has(&self, list: &[Acl]) -> bool {
+        self.ids.contains_key(list)
+    }
+
+    /// See [`Tree::memory`](super::Tree::memory).
+    pub(super) const fn memory(&self) -> u64 {
+        self.memory
     }
 
     pub(super) fn retain(&mut self, id: AclId) {
@@ -87,9 +94,8 @@ impl AclTable {
     }
 
     fn remove(&mut self, id: AclId) {
-        if let Some(entry) = self.lists.remove(&id)
-            && self.ids.get(&entry.list) == Some(&id)
-        {
+        if let Some(entry) = self.lists.remove(&id) {
+            self.memory -= footprint::acl(&entry.list);
             self.ids.remove(&entry.list);
         }
     }

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::node::{NodeId, Owner};
-use super::{CONFIG, Tree, digest};
+use super::{CONFIG, Tree, digest, footprint};
 use crate::error::ErrorCode;
 use crate::ids::{UnixMillis, Zxid};
 use crate::wire::client::{EventType, OpCode};
@@ -295,7 +295,7 @@ impl Tree {
         self.preserve(id);
         let before = self.node(id).data_length();
         let old = self.node_digest(id, path).with(&self.stat_persisted(id));
-        self.replace_data(id, data);
+        self.replace_data(id, path, data);
         let rest = self.rest_mut(id);
         rest.version = version;
         rest.mzxid = when.zxid;
@@ -332,11 +332,13 @@ impl Tree {
     }
 
     /// Sets data and nothing else.
-    pub(super) fn replace_data(&mut self, id: NodeId, data: Option<&[u8]>) {
+    pub(super) fn replace_data(&mut self, id: NodeId, path: &str, data: Option<&[u8]>) {
         let node = self.nodes.get_mut(id.0);
         self.data_size -= node.data_length() as u64;
+        self.nodes_memory -= footprint::node(path, node.data_length());
         node.set_data(data);
         self.data_size += node.data_length() as u64;
+        self.nodes_memory += footprint::node(path, node.data_length());
         if node.rest != 0 {
             self.rests.get_mut(node.rest).digest_head = 0;
         }
@@ -396,7 +398,8 @@ impl Tree {
             .map(|id| self.path(id))
             .collect();
         // Children first: where an ephemeral znode has any, they may be orphans too.
-        orphans.sort_unstable_by(|a, b| b.cmp(a));
+        orphans.sort();
+        orphans.reverse();
         let when = When {
             zxid: self.last,
             time: UnixMillis::default(),

@@ -8,6 +8,7 @@
 mod acl;
 mod apply;
 mod digest;
+pub(crate) mod footprint;
 mod load;
 mod node;
 mod quota;
@@ -64,6 +65,8 @@ pub struct Tree {
     quotas: BTreeMap<String, ()>,
     count: usize,
     data_size: u64,
+    /// The znodes' part of [`Tree::memory`].
+    nodes_memory: u64,
     digest: u64,
     last: Zxid,
     snapshot: Option<snapshot::Writer>,
@@ -105,6 +108,7 @@ impl Tree {
             quotas: BTreeMap::new(),
             count: 0,
             data_size: 0,
+            nodes_memory: 0,
             digest: 0,
             last: Zxid::ZERO,
             snapshot: None,
@@ -418,6 +422,7 @@ impl Tree {
         node.acl = acl;
         node.set_mark(self.mark);
         self.data_size += (path.len() + node.data_length()) as u64;
+        self.nodes_memory += footprint::node(path, node.data_length());
         let born = node.stat(&node.rest_at_birth());
         let id = NodeId(self.nodes.insert(node));
         if id != NodeId::ROOT {
@@ -518,6 +523,7 @@ impl Tree {
         }
         self.acls.release(node.acl);
         self.data_size -= (path.len() + node.data_length()) as u64;
+        self.nodes_memory -= footprint::node(path, node.data_length());
         self.count -= 1;
     }
 

@@ -161,10 +161,11 @@ impl Tree {
     }
 
     fn write_usage(&mut self, limited: &str, usage: Usage) {
-        if let Some(id) = self.find(&format!("{QUOTA}{limited}/{STATS}")) {
+        let path = format!("{QUOTA}{limited}/{STATS}");
+        if let Some(id) = self.find(&path) {
             self.preserve(id);
             let text = format!("count={},bytes={}", usage.count, usage.bytes);
-            self.replace_data(id, Some(text.as_bytes()));
+            self.replace_data(id, &path, Some(text.as_bytes()));
         }
     }
 
@@ -184,10 +185,21 @@ impl Tree {
     }
 }
 
+/// Whether the znode at this path gives another a quota.
+pub(super) fn is_limit(path: &str) -> bool {
+    quota_node(path).is_some_and(|(_, name)| name == LIMITS)
+}
+
+/// Whether the znode at this path has the usage of a quota, which each server keeps for itself.
+pub(super) fn is_usage(path: &str) -> bool {
+    quota_node(path).is_some_and(|(_, name)| name == STATS)
+}
+
 /// The path whose quota a znode is about, and the znode's own name.
 fn quota_node(path: &str) -> Option<(&str, &str)> {
-    let (parent, name) = crate::path::split(path)?;
-    let limited = parent.strip_prefix(QUOTA)?;
+    // Of most paths the beginning already tells that they are none.
+    let below = path.strip_prefix(QUOTA)?;
+    let (limited, name) = crate::path::split(below)?;
     (!limited.is_empty()).then_some((limited, name))
 }
 

@@ -127,7 +127,7 @@ impl Tree {
     pub fn snapshot_piece(&mut self, bytes: usize) -> Option<Piece> {
         let mut writer = self.snapshot.take()?;
         // Znodes cost time even when nothing is written of them.
-        let mut visits = bytes / 16;
+        let mut visits = (bytes / 16).max(1);
         while let Some(id) = writer.next
             && writer.out.len() < bytes
             && visits > 0

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 use crate::ids::LinkId;
+use crate::sorted;
 use crate::wire::client::EventType;
 
 /// How a watch behaves; several modes of one connection on one path stand beside each other.
@@ -141,9 +142,7 @@ impl Watches {
     #[must_use]
     pub fn data_by_path(&self) -> BTreeMap<&str, Vec<LinkId>> {
         let paths = self.data.by_path.iter();
-        paths
-            .map(|(path, watchers)| (&**path, watchers.iter().map(|w| w.0).collect()))
-            .collect()
+        sorted::map(paths.map(|(path, watchers)| (&**path, watchers.iter().map(|w| w.0).collect())))
     }
 
     /// The watchers of the data table with their paths: what `wchc` shows.

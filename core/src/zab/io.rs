@@ -24,6 +24,9 @@ pub struct Options {
     pub committed: Membership,
     /// A membership that was proposed later and of which it is not known whether it was committed.
     pub last_seen: Option<Membership>,
+    /// Where this server listens for peers' votes as long as no membership names it: where the last
+    /// one that did said it is. It may be taken in again while it cannot hear of it.
+    pub election: Vec<Endpoint>,
     /// `reconfigEnabled`: whether memberships change while the servers run.
     pub reconfig_enabled: bool,
     /// `tickTime` in milliseconds.
@@ -46,6 +49,9 @@ pub struct Options {
     pub notification_ms_max: u32,
     /// `zookeeper.cnxTimeout`: milliseconds to connect to a peer's election port.
     pub connect_timeout_ms: u32,
+    /// `quorumCnxnTimeoutMs`: for how long a connection of the election may be silent, in
+    /// milliseconds; `None` is tickTime * syncLimit.
+    pub election_silence_ms: Option<u32>,
     /// `zookeeper.commitLogCount`: transactions at least that are kept for learners.
     pub history_txns_min: usize,
     /// Bytes of transactions kept for learners beyond these.

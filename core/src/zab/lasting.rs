@@ -149,6 +149,17 @@ impl Lasting {
         Ok(())
     }
 
+    /// Whether the store has finished nothing for so long that a leader would give up.
+    ///
+    /// Such a server has no vote: it may well have the best history, so that it would be elected,
+    /// fail to make its epoch durable, and be elected again, for as long as its disk stalls.
+    /// ZOOKEEPER-2247.
+    pub(super) fn store_stalls(&self) -> bool {
+        let limit_ms = self.ticks_ms(self.options.sync_limit);
+        let since = self.out.storing_since();
+        since.is_some_and(|since| since.plus_ms(limit_ms) <= self.out.now)
+    }
+
     /// What this server is when a round of election begins. Source: spec 1.7.
     pub(super) fn standing(&self) -> Standing {
         let epoch = self.epochs.current();
@@ -157,7 +168,7 @@ impl Lasting {
             Standing::Observer
         } else if !self.views().is_voter(self.options.me) {
             Standing::NonVoter { zxid, epoch }
-        } else if !self.trusted {
+        } else if !self.trusted || self.store_stalls() {
             Standing::Untrusted { epoch }
         } else {
             Standing::Voter { zxid, epoch }

@@ -6,7 +6,7 @@ mod reconfig;
 mod tests;
 
 use alloc::borrow::ToOwned;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -19,6 +19,7 @@ pub use reconfig::ReconfigError;
 
 use crate::ids::ServerId;
 use crate::link::Endpoint;
+use crate::sorted;
 
 /// Who is in the ensemble: the servers, their weights and groups, and the version of it all.
 ///
@@ -129,13 +130,13 @@ impl Membership {
             return lines;
         }
         for (group, servers) in &self.groups {
-            let ids: BTreeSet<ServerId> = servers.iter().copied().collect();
+            let ids = sorted::set(servers.iter().copied());
             let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
             lines.push(format!("group.{group}={}", ids.join(":")));
         }
         // Every voter's, the 1 that goes without saying included.
         let voters = self.voters().map(|(id, _)| id);
-        let weighed: BTreeSet<ServerId> = voters.chain(self.weights.keys().copied()).collect();
+        let weighed = sorted::set(voters.chain(self.weights.keys().copied()));
         for id in weighed {
             lines.push(format!("weight.{id}={}", self.weight(id)));
         }
@@ -143,13 +144,18 @@ impl Membership {
     }
 }
 
+/// Puts a member's addresses in the order in which they stand in a text.
+fn sort_by_host(endpoints: &mut [Endpoint]) {
+    endpoints.sort_by(|a, b| a.host.cmp(&b.host));
+}
+
 impl fmt::Display for Member {
     /// The value of its `server.N`. Source: `QuorumPeer.QuorumServer.toString`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut quorum = self.quorum.clone();
         let mut election = self.election.clone();
-        quorum.sort_by(|a, b| a.host.cmp(&b.host));
-        election.sort_by(|a, b| a.host.cmp(&b.host));
+        sort_by_host(&mut quorum);
+        sort_by_host(&mut election);
         for (index, (quorum, election)) in quorum.iter().zip(&election).enumerate() {
             let before = if index == 0 { "" } else { "|" };
             write!(f, "{before}{quorum}:{}", election.port)?;

@@ -66,6 +66,8 @@ pub struct Zab {
     /// The server is to be dropped: nothing is done any more.
     over: bool,
     looking_since: Instant,
+    /// It looks without a vote, because its store stalls.
+    abstains: bool,
     election_ms: u64,
 }
 
@@ -107,6 +109,7 @@ impl Zab {
             told: Role::Looking,
             over: false,
             looking_since: now,
+            abstains: false,
             election_ms: 0,
         };
         let last = zab.lasting.history.last();
@@ -146,9 +149,9 @@ impl Zab {
         );
         let outcome = match &mut self.part {
             Part::Learning(learner) if learner.owns(link) => learner.link(input, &mut self.lasting),
-            Part::Leading(leader) if accepted || leader.owns(link) => {
-                leader.link(link, input, &mut self.lasting)
-            }
+            Part::Leading(leader) if accepted || leader.owns(link) => leader
+                .link(link, input, &mut self.lasting)
+                .and_then(|()| leader.check_outbid(&self.election, &self.lasting)),
             Part::Looking | Part::Leading(_) | Part::Learning(_) if accepted => {
                 // A learner comes for a role that is over.
                 self.lasting.out.close(link);
@@ -168,8 +171,15 @@ impl Zab {
             return;
         }
         self.lasting.confirmed.confirm(upto);
+        self.lasting.out.stored(upto);
         let outcome = match &mut self.part {
-            Part::Looking => Ok(()),
+            Part::Looking => {
+                // The disk is back: this server has a vote again.
+                if mem::take(&mut self.abstains) {
+                    self.look();
+                }
+                Ok(())
+            }
             Part::Leading(leader) => leader.stored(&mut self.lasting),
             Part::Learning(learner) => learner.stored(&mut self.lasting),
         };
@@ -189,6 +199,7 @@ impl Zab {
                 leader
                     .abandoned(returned, &self.lasting)
                     .and_then(|()| leader.tick(&mut self.lasting))
+                    .and_then(|()| leader.check_outbid(&self.election, &self.lasting))
             }
             Part::Learning(learner) => learner.tick(&mut self.lasting),
         };
@@ -526,6 +537,7 @@ impl Zab {
 
     fn look(&mut self) {
         self.looking_since = self.lasting.out.now;
+        self.abstains = self.lasting.store_stalls();
         let standing = self.lasting.standing();
         self.election.look(standing, &mut self.lasting.out);
     }

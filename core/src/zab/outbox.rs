@@ -19,6 +19,8 @@ pub struct Outbox {
     pub outputs: Vec<Output>,
     next_link: LinkId,
     seq: Seq,
+    /// Since when the store has finished nothing of what it was given.
+    storing_since: Option<Instant>,
 }
 
 impl Outbox {
@@ -30,6 +32,7 @@ impl Outbox {
             outputs: Vec::new(),
             next_link: LinkId::DIALLED,
             seq: Seq(0),
+            storing_since: None,
         }
     }
 
@@ -60,8 +63,20 @@ impl Outbox {
     /// Gives the log's lane its next operation. It is durable when `Stored` says so of its number.
     pub fn store(&mut self, op: StoreOp) -> Seq {
         self.seq = Seq(self.seq.0 + 1);
+        self.storing_since.get_or_insert(self.now);
         self.outputs.push(Output::Store(self.seq, op));
         self.seq
+    }
+
+    /// The store has finished everything up to this operation.
+    pub fn stored(&mut self, upto: Seq) {
+        self.storing_since = (upto < self.seq).then_some(self.now);
+    }
+
+    /// Since when the store has finished nothing, if it has something to do.
+    #[must_use]
+    pub const fn storing_since(&self) -> Option<Instant> {
+        self.storing_since
     }
 
     /// The last operation given.

@@ -7,6 +7,7 @@
 
 mod acl;
 mod bench;
+mod full;
 mod limits;
 mod reaping;
 mod sessions;

@@ -9,17 +9,16 @@
 
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
-use core::fmt::{self, Write};
+use core::fmt::Write as _;
 use core::panic::PanicInfo;
 
 use crate::Node;
 use crate::abi::ABI;
+use crate::buffers::{reused, with_room};
+use crate::message::Message;
 
 #[global_allocator]
 static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
-
-/// Bytes of a panic's message that are kept.
-const MESSAGE_BYTES_MAX: usize = 1020;
 
 /// A static of a module that has one thread.
 struct Alone<T>(UnsafeCell<T>);
@@ -40,20 +39,10 @@ static MODULE: Alone<Module> = Alone(UnsafeCell::new(Module {
     output: Vec::new(),
 }));
 
-/// How many bytes of message follow, little-endian, and these. Zero until a panic.
-#[repr(C, align(4))]
-struct Message {
-    bytes: u32,
-    text: [u8; MESSAGE_BYTES_MAX],
-}
-
 /// Exported as the global that holds its address.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, private_interfaces)]
-static panicked: Alone<Message> = Alone(UnsafeCell::new(Message {
-    bytes: 0,
-    text: [0; MESSAGE_BYTES_MAX],
-}));
+static panicked: Alone<Message> = Alone(UnsafeCell::new(Message::EMPTY));
 
 fn module() -> &'static mut Module {
     // SAFETY: one thread, and no export calls another or itself, so this is the only reference.
@@ -69,12 +58,7 @@ extern "C" fn abi() -> u32 {
 /// Where the host writes the next batch of at most `bytes` bytes.
 #[unsafe(no_mangle)]
 extern "C" fn alloc(bytes: u32) -> *mut u8 {
-    let input = &mut module().input;
-    let bytes = bytes as usize;
-    if input.len() < bytes {
-        input.resize(bytes, 0);
-    }
-    input.as_mut_ptr()
+    with_room(&mut module().input, bytes as usize).as_mut_ptr()
 }
 
 /// Takes a piece of what the server is made of: the first `bytes` bytes at `alloc`.
@@ -98,7 +82,7 @@ extern "C" fn step(bytes: u32) -> u64 {
         output,
     } = module();
     let node = node.get_or_insert_default();
-    *output = node.step(batch(input, bytes), core::mem::take(output));
+    *output = node.step(batch(input, bytes), reused(output));
     place(output)
 }
 
@@ -124,17 +108,4 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     // What does not fit is cut off.
     let _ = write!(message, "{info}");
     core::arch::wasm32::unreachable()
-}
-
-impl Write for Message {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            let Some(place) = self.text.get_mut(self.bytes as usize) else {
-                return Err(fmt::Error);
-            };
-            *place = byte;
-            self.bytes += 1;
-        }
-        Ok(())
-    }
 }

@@ -9,9 +9,13 @@
 extern crate alloc;
 
 pub mod abi;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod buffers;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod message;
 mod node;
 
 #[cfg(target_arch = "wasm32")]
 mod exports;
 
-pub use node::Node;
+pub use node::{Node, Opening};

@@ -6,10 +6,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use zabra_core::Machine;
+use zabra_core::ids::Zxid;
 use zabra_core::server::{Config, Output, Recovered, Server};
 use zabra_core::store::Restore;
 use zabra_core::store::recent::Recent;
-use zabra_core::tree::Loader;
+use zabra_core::tree::{LoadError, Loader};
 use zabra_core::zab;
 
 use crate::abi::{self, Begin, Found, Open, Opened, Place};
@@ -29,7 +30,8 @@ enum Stage {
     Running(Box<Server>),
 }
 
-struct Opening {
+/// A server that is being made of what its store held.
+pub struct Opening {
     entropy: u64,
     config: Config,
     place: Option<Place>,
@@ -67,12 +69,12 @@ impl Node {
         match open {
             Open::Begin(_) => Ok(()),
             Open::SnapshotBegin { zxid } => {
-                opening.loader.snapshot_begin(zxid);
+                opening.snapshot_begin(zxid);
                 Ok(())
             }
-            Open::SnapshotChunk(bytes) => said(opening.loader.snapshot_chunk(&bytes)),
-            Open::SnapshotEnd => said(opening.loader.snapshot_end()),
-            Open::Txn(payload) => said(opening.loader.txn(&payload)),
+            Open::SnapshotChunk(bytes) => said(opening.snapshot_chunk(&bytes)),
+            Open::SnapshotEnd => said(opening.snapshot_end()),
+            Open::Txn(payload) => said(opening.txn(&payload)),
             Open::Done(found) => {
                 if let Stage::Opening(opening) = core::mem::take(&mut self.stage) {
                     self.stage = Stage::Running(opening.server(found).into());
@@ -105,7 +107,9 @@ impl Node {
 }
 
 impl Opening {
-    fn new(begin: Begin) -> Self {
+    /// Begins one.
+    #[must_use]
+    pub fn new(begin: Begin) -> Self {
         let Begin {
             entropy,
             config,
@@ -123,7 +127,9 @@ impl Opening {
         }
     }
 
-    fn server(self, found: Found) -> Server {
+    /// Everything was read: the server.
+    #[must_use]
+    pub fn server(self, found: Found) -> Server {
         let (loader, base, recent) = self.loader.finish();
         let recovered = Recovered {
             snapshot: found.snapshot,
@@ -151,6 +157,26 @@ impl Opening {
             self.entropy,
             found.now,
         )
+    }
+}
+
+impl Restore for Opening {
+    type Error = LoadError;
+
+    fn snapshot_begin(&mut self, zxid: Zxid) {
+        self.loader.snapshot_begin(zxid);
+    }
+
+    fn snapshot_chunk(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
+        self.loader.snapshot_chunk(bytes)
+    }
+
+    fn snapshot_end(&mut self) -> Result<(), LoadError> {
+        self.loader.snapshot_end()
+    }
+
+    fn txn(&mut self, payload: &[u8]) -> Result<(), LoadError> {
+        self.loader.txn(payload)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::memory::Memory;
 use crate::sandbox::{Plugin, Running};
 use crate::wire::{Input, LinkInput, LinkOutput, Now, Output, Stepped};
 
-const ABI: u32 = 1;
+const ABI: u32 = 2;
 const EVENTS_MAX: usize = 256;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -64,12 +64,12 @@ impl Node {
             // tick_ms, session_timeout_ms_min and _max, frame_bytes_max,
             // connections_per_address_max, connections_max, outstanding_max, handshake_timeout_ms
             [2000_u32, 4000, 40_000, 0xf_ffff, 60, 0, 1000, 10_000],
-            // server_id, skip_acl, enforce_quota, extended_types, tree_digest, digest_auth,
-            // super_digest (none), four_letter_words (all)
-            [1_u8, 0, 0, 1, 1, 1, 0, 0],
-            // snapshot_txns, snapshot_log_bytes, container_check_ms,
-            // container_deletes_per_minute_max, container_never_used_ms_max
-            [100_000_u64, 4 << 30, 60_000, 10_000, 0],
+            // server_id, skip_acl, enforce_quota, tree_bytes_max, extended_types, tree_digest,
+            // digest_auth, super_digest (none), four_letter_words (all)
+            [1_u8, 0, 0, 0, 1, 1, 1, 0, 0],
+            // snapshot_txns, snapshot_log_bytes, snapshot_slice_bytes, state_slice_bytes,
+            // container_check_ms, container_deletes_per_minute_max, container_never_used_ms_max
+            [100_000_u64, 4 << 30, 32 << 10, 16 << 10, 60_000, 10_000, 0],
             // client_port, data_dir, data_log_dir, listen_backlog, environment
             (port, "", "", -1, [1_u8], "zookeeper.version", "3.9.5-plugin-host, built on a day"),
         );

@@ -47,6 +47,8 @@ pub struct EnsembleConfig {
     pub db_autocreate: bool,
     /// `electionPortBindRetry`: attempts to listen for peers, a second apart; 0 is without end.
     pub bind_attempts_max: u32,
+    /// `tcpKeepAlive`: whether the kernel probes idle connections between servers.
+    pub tcp_keep_alive: bool,
 }
 
 /// The keys of an ensemble while they are read.
@@ -62,6 +64,8 @@ pub(super) struct EnsembleDraft {
     pub(super) notification_ms_min: u32,
     pub(super) notification_ms_max: u32,
     pub(super) connect_timeout_ms: u32,
+    /// Without it, tickTime * syncLimit.
+    pub(super) election_silence_ms: Option<u32>,
     pub(super) history_txns_min: u32,
     pub(super) packet_extra_bytes: Option<u32>,
     pub(super) local_sessions: bool,
@@ -69,6 +73,7 @@ pub(super) struct EnsembleDraft {
     pub(super) leader_serves: bool,
     pub(super) db_autocreate: bool,
     pub(super) bind_attempts_max: u32,
+    pub(super) tcp_keep_alive: bool,
 }
 
 impl Default for EnsembleDraft {
@@ -85,6 +90,7 @@ impl Default for EnsembleDraft {
             notification_ms_min: 200,
             notification_ms_max: 60_000,
             connect_timeout_ms: 5000,
+            election_silence_ms: None,
             history_txns_min: 500,
             packet_extra_bytes: None,
             local_sessions: false,
@@ -92,6 +98,7 @@ impl Default for EnsembleDraft {
             leader_serves: true,
             db_autocreate: true,
             bind_attempts_max: 3,
+            tcp_keep_alive: false,
         }
     }
 }
@@ -179,6 +186,8 @@ impl Draft {
         let extra_bytes = keys.packet_extra_bytes.map_or(frame_bytes_max, |extra| {
             usize::try_from(extra).unwrap_or(usize::MAX)
         });
+        let own = members.membership.member(me);
+        let election = own.map_or_else(Vec::new, |own| own.election.clone());
         let last_seen = next.filter(|next| next.version > members.membership.version);
         Some(EnsembleConfig {
             files: file.map(|file| ConfigFiles {
@@ -193,11 +202,13 @@ impl Draft {
             standalone_enabled: self.standalone_enabled,
             db_autocreate: keys.db_autocreate,
             bind_attempts_max: keys.bind_attempts_max,
+            tcp_keep_alive: keys.tcp_keep_alive,
             zab: Options {
                 me,
                 observer,
                 committed: members.membership,
                 last_seen,
+                election,
                 reconfig_enabled: keys.reconfig_enabled,
                 tick_ms: self.core.tick_ms,
                 init_limit,
@@ -209,6 +220,7 @@ impl Draft {
                 notification_ms_min: keys.notification_ms_min,
                 notification_ms_max: keys.notification_ms_max,
                 connect_timeout_ms: keys.connect_timeout_ms,
+                election_silence_ms: keys.election_silence_ms,
                 history_txns_min: usize::try_from(keys.history_txns_min).unwrap_or(usize::MAX),
                 history_bytes_max: HISTORY_BYTES_MAX,
             },

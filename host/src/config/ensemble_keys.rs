@@ -88,6 +88,19 @@ pub(super) static KEYS: &[Key] = &[
             d.ensemble.connect_timeout_ms = u32_of(n);
         }),
     ),
+    // Below 1 it is tickTime * syncLimit.
+    key(
+        "quorumCnxnTimeoutMs",
+        "-1",
+        number(-1, I32_MAX, "milliseconds", |d, n| {
+            d.ensemble.election_silence_ms = Some(u32_of(n)).filter(|_| n > 0);
+        }),
+    ),
+    key(
+        "tcpKeepAlive",
+        "false",
+        Effect::Switch(|d, on| d.ensemble.tcp_keep_alive = on),
+    ),
     key(
         "electionPortBindRetry",
         "3",

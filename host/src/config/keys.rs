@@ -113,6 +113,14 @@ pub(super) static KEYS: &[Key] = &[
         "false",
         Effect::Switch(|d, on| d.core.enforce_quota = on),
     ),
+    // Ours: the same on every server that may lead.
+    key(
+        "zabra.treeBytesMax",
+        "0",
+        number(0, i64::MAX, "bytes", |d, n| {
+            d.core.tree_bytes_max = u64::try_from(n).unwrap_or(0);
+        }),
+    ),
     key(
         "extendedTypesEnabled",
         "false",

@@ -59,7 +59,6 @@ pub(super) static KEYS: &[Key] = &[
         "",
         Effect::Ensemble(Shape::Count),
     ),
-    key("quorumCnxnTimeoutMs", "", Effect::Ensemble(Shape::Count)),
     key(
         "leaderConnectDelayDuringRetryMs",
         "",
@@ -89,7 +88,6 @@ pub(super) static KEYS: &[Key] = &[
         "",
         Effect::Ensemble(Shape::Switch),
     ),
-    key("tcpKeepAlive", "", Effect::Ensemble(Shape::Switch)),
     key("enableEagerACLCheck", "", Effect::Ensemble(Shape::Switch)),
     key("follower.nodelay", "", Effect::Ensemble(Shape::Switch)),
     key("leader.nodelay", "", Effect::Ensemble(Shape::Switch)),

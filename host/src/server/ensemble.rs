@@ -126,9 +126,12 @@ fn remember(options: &mut Options, op: MembershipOp) {
     match op {
         MembershipOp::Seen(membership) => options.last_seen = Some(membership),
         MembershipOp::Active(membership) => {
-            // A reconfiguration makes voters of observers, and the reverse.
-            if let Some(member) = membership.servers.get(&options.me) {
-                options.observer = !member.voter;
+            // A reconfiguration makes voters of observers, and the reverse. Whom it removes goes on
+            // without a vote, where it was.
+            let member = membership.servers.get(&options.me);
+            options.observer = member.is_some_and(|member| !member.voter);
+            if let Some(member) = member {
+                options.election.clone_from(&member.election);
             }
             options.committed = membership;
         }
@@ -240,6 +243,7 @@ mod tests {
                 ..Membership::default()
             },
             last_seen: None,
+            election: Vec::new(),
             reconfig_enabled: false,
             tick_ms: 2000,
             init_limit: 10,
@@ -251,6 +255,7 @@ mod tests {
             notification_ms_min: 200,
             notification_ms_max: 60_000,
             connect_timeout_ms: 5000,
+            election_silence_ms: None,
             history_txns_min: 500,
             history_bytes_max: 0,
         }
@@ -291,6 +296,20 @@ mod tests {
         assert_eq!(options.committed, promoted(newer));
         assert_eq!(options.last_seen, None);
         assert!(!options.observer);
+    }
+
+    #[test]
+    fn next_life_of_one_that_is_removed_listens_where_it_was() {
+        let mut options = options(3, true);
+        let version = options.committed.version;
+
+        remember(&mut options, MembershipOp::Active(options_of(version + 1)));
+        let mut without = options_of(version + 2);
+        without.servers.remove(&ServerId(3));
+        remember(&mut options, MembershipOp::Active(without));
+
+        assert_eq!(options.election, member("zk3", false).election);
+        assert!(!options.observer, "it follows without a vote");
     }
 
     fn options_of(version: i64) -> Membership {

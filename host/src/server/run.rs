@@ -70,7 +70,7 @@ pub fn run(
         directories,
         listeners,
         peers: PeerOptions {
-            keep_alive: config.tcp_keep_alive,
+            keep_alive: config.ensemble.as_ref().is_some_and(|it| it.tcp_keep_alive),
             sockets_max: sockets.peers,
             bind_attempts: bind_attempts(&config),
             ..PeerOptions::default()

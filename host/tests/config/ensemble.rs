@@ -109,7 +109,10 @@ fn keys_of_an_ensemble_take_effect() {
         "reconfigEnabled=true" => |c| c.zab.reconfig_enabled, true;
         "zookeeper.reconfigEnabled=true" => |c| c.zab.reconfig_enabled, true;
         "standaloneEnabled=false" => |c| c.standalone_enabled, false;
-        "quorumCnxnTimeoutMs=9" => |c| c.zab.sync_limit, 5;
+        "quorumCnxnTimeoutMs=9" => |c| c.zab.election_silence_ms, Some(9);
+        "zookeeper.quorumCnxnTimeoutMs=-1" => |c| c.zab.election_silence_ms, None;
+        "tcpKeepAlive=true" => |c| c.tcp_keep_alive, true;
+        "clientTcpKeepAlive=true" => |c| c.tcp_keep_alive, false;
         "quorumListenOnAllIPs=true" => |c| c.zab.listen_on_all_ips, true;
         "localSessionsEnabled=true" => |c| c.local_sessions, true;
         "localSessionsUpgradingEnabled=true" => |c| c.local_sessions_upgrading, true;

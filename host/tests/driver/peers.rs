@@ -141,6 +141,48 @@ fn peers_talk_on_both_ports() {
     assert!(caller.warnings.lock().unwrap().is_empty());
 }
 
+/// Whether the kernel probes the connection from this port to that one: Linux tells of the timer.
+#[cfg(target_os = "linux")]
+fn is_probed(from: u16, to: u16) -> bool {
+    const KEEPALIVE: &str = "02";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let found = table.lines().skip(1).find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let port = |field: &str| u16::from_str_radix(field.split_once(':')?.1, 16).ok();
+        let ours = port(fields[1]) == Some(from) && port(fields[2]) == Some(to);
+        ours.then(|| fields[5].starts_with(KEEPALIVE))
+    });
+    found.expect("the connection is there")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn kernel_probes_connections_of_peers_if_it_is_to() {
+    for keep_alive in [false, true] {
+        let options = PeerOptions {
+            keep_alive,
+            ..fast()
+        };
+        let called = Server::start_peer(bind(ListenOptions::default()), options);
+        let mut answer = called.connect();
+        let addr = free();
+        listen(&mut answer, b'e', &addr.to_string());
+        let accepted = connect(addr);
+        let local = accepted.local_addr().unwrap();
+        answer.round_trip();
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = listener.local_addr().unwrap();
+        dial(&mut answer, DIAL, b'q', 20_000, &there.to_string());
+        let (dialled, from) = listener.accept().unwrap();
+        // Prepared in the step after it was connected, of which what it sends is a sign.
+        (&dialled).read_exact(&mut [0; 1]).unwrap();
+
+        assert_eq!(is_probed(addr.port(), local.port()), keep_alive);
+        assert_eq!(is_probed(from.port(), there.port()), keep_alive);
+    }
+}
+
 #[test]
 fn refused_dial_is_closed_and_says_where() {
     let server = peer();

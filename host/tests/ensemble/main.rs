@@ -9,11 +9,14 @@
 )]
 
 mod hanging;
+mod hierarchy;
 mod history;
 mod load;
+mod locals;
 mod members;
 mod membership;
 mod mixed;
+mod quotas;
 mod rejoin;
 mod rolling;
 mod session;

@@ -70,6 +70,11 @@ pub(crate) enum Reconfig {
 impl Ensemble {
     /// Writes the configuration of members that are yet to be started.
     pub(crate) fn new(test: &str, reconfig: Reconfig, roles: &[(Id, Role)]) -> Self {
+        Self::with(test, reconfig, roles, "")
+    }
+
+    /// The same, with more lines in everybody's configuration.
+    pub(crate) fn with(test: &str, reconfig: Reconfig, roles: &[(Id, Role)], more: &str) -> Self {
         let directory = Directory::new(test);
         let mut lines = String::new();
         let mut members = BTreeMap::new();
@@ -87,6 +92,7 @@ impl Ensemble {
             lines.push('\n');
             members.insert(id, member);
         }
+        lines += more;
         for (id, member) in &members {
             member.write_files(*id, reconfig, &lines);
         }
@@ -205,6 +211,25 @@ impl Ensemble {
                 "member {id} is no {expected}{}",
                 self.log_ends()
             );
+            thread::sleep(POLL);
+        }
+    }
+
+    /// A member's number of this name, as it tells those who watch over it.
+    pub(crate) fn metric(&self, id: Id, name: &str) -> u64 {
+        let answer = wire::word(self.address(id), "mntr", WORD_TIME_MAX * 4).unwrap();
+        let mut lines = answer.lines().filter_map(|line| line.split_once('\t'));
+        let value = lines.find_map(|(found, value)| (found == name).then_some(value));
+        let number = value.and_then(|value| value.parse().ok());
+        number.unwrap_or_else(|| panic!("no {name}: {answer}"))
+    }
+
+    /// Fails if somebody leads within this time.
+    pub(crate) fn stay_without_a_leader(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            let modes = self.modes();
+            assert!(!modes.values().any(|mode| mode == "leader"), "{modes:?}");
             thread::sleep(POLL);
         }
     }

@@ -19,23 +19,23 @@ use crate::MIB;
 use crate::support::process::{Directory, Kind, Server, free_address};
 use crate::support::witness::Witness;
 
-const IN_STEP: &str = "in step with the ensemble";
+pub(crate) const IN_STEP: &str = "in step with the ensemble";
 /// Ten lines of a kind are logged in a second.
 const PAUSE: Duration = Duration::from_millis(110);
 const CLOSED_TIME_MAX: Duration = Duration::from_secs(10);
 const MEMORY_GROWN_MAX: u64 = 64 * MIB;
 
 /// Three servers that serve, the place of a fourth, and a witness at each of the three.
-struct Ensemble {
-    home: Directory,
-    quorum: Vec<SocketAddr>,
-    election: Vec<SocketAddr>,
-    members: Vec<Server>,
-    witnesses: Vec<Witness>,
+pub(crate) struct Ensemble {
+    pub(crate) home: Directory,
+    pub(crate) quorum: Vec<SocketAddr>,
+    pub(crate) election: Vec<SocketAddr>,
+    pub(crate) members: Vec<Server>,
+    pub(crate) witnesses: Vec<Witness>,
 }
 
 impl Ensemble {
-    fn start(name: &str) -> Self {
+    pub(crate) fn start(name: &str) -> Self {
         let addresses = || (0..4).map(|_| free_address()).collect();
         let mut ensemble = Self {
             home: Directory::new(name),
@@ -57,7 +57,7 @@ impl Ensemble {
     }
 
     /// The lines `server.N` of the servers at these places.
-    fn servers(&self, places: &[usize]) -> String {
+    pub(crate) fn servers(&self, places: &[usize]) -> String {
         let mut lines = String::new();
         for (&place, id) in places.iter().zip(1..) {
             let (quorum, election) = (
@@ -70,7 +70,7 @@ impl Ensemble {
     }
 
     /// A server with this id that keeps its things at this place.
-    fn member(&self, place: usize, id: usize, servers: &str) -> Server {
+    pub(crate) fn member(&self, place: usize, id: usize, servers: &str) -> Server {
         let home: PathBuf = self.home.path().join(place.to_string());
         let data = home.join("data");
         fs::create_dir_all(&data).unwrap();
@@ -88,18 +88,18 @@ impl Ensemble {
     }
 
     /// The place of the leader: only it awaits learners.
-    fn leader(&self) -> usize {
+    pub(crate) fn leader(&self) -> usize {
         let leads = |place: &usize| TcpStream::connect(self.quorum[place - 1]).is_ok();
         (1..=3).find(leads).unwrap()
     }
 
-    fn lost_roles(&self) -> usize {
+    pub(crate) fn lost_roles(&self) -> usize {
         let lost = |member: &Server| member.log().matches("role given up").count();
         self.members.iter().map(lost).sum()
     }
 
     /// The ensemble fared as if there had been nobody else.
-    fn conclude(self, memory_before: &[u64]) {
+    pub(crate) fn conclude(self, memory_before: &[u64]) {
         for witness in self.witnesses {
             eprintln!("{:?}", witness.conclude());
         }
@@ -120,7 +120,7 @@ impl Ensemble {
         }
     }
 
-    fn memory(&self) -> Vec<u64> {
+    pub(crate) fn memory(&self) -> Vec<u64> {
         let memory = |member: &Server| member.memory_bytes_most().unwrap_or(0);
         self.members.iter().map(memory).collect()
     }

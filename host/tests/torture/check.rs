@@ -3,19 +3,24 @@
 //! Every answer has the zxid of the state that it shows, so nothing has to be searched for: each is
 //! compared with the model at that zxid, and the order of zxids with the order of time.
 
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use zabra_core::ids::Zxid;
 use zabra_core::tree::Tree;
 use zabra_core::wire::client::OpCode;
 
 use super::client::{Answer, Call, Entry, Request};
 use super::history::History;
+use super::membership::{CONFIG, Members};
 use super::model::{Effect, Model, Node};
 use super::network::Host;
 
 /// Source: `KeeperException.Code`.
 const NO_NODE: i32 = -101;
+const NO_QUORUM: i32 = -13;
+const IN_PROGRESS: i32 = -14;
 const BAD_VERSION: i32 = -103;
 const NODE_EXISTS: i32 = -110;
 const SESSION_EXPIRED: i32 = -112;
@@ -25,16 +30,29 @@ const SESSION_MOVED: i32 = -118;
 const EVENT_DELETED: i32 = 2;
 const EVENT_CHANGED: i32 = 3;
 
+/// What there is to compare with.
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'a> {
+    pub(crate) history: &'a History,
+    /// What each member would start with.
+    pub(crate) trees: &'a [(Host, Tree)],
+    /// The last transaction.
+    pub(crate) last: i64,
+    /// The membership with which all began.
+    pub(crate) first: &'a Members,
+}
+
 /// Checks everything, and says what there was to check.
 ///
 /// # Panics
 /// If something is not as it must be.
-pub(crate) fn all(
-    clients: &[Vec<Entry>],
-    history: &History,
-    trees: &[(Host, Tree)],
-    last: i64,
-) -> String {
+pub(crate) fn all(clients: &[Vec<Entry>], found: &Found<'_>) -> String {
+    let Found {
+        history,
+        trees,
+        last,
+        first,
+    } = *found;
     let newest = history.keys().next_back().copied();
     assert_eq!(newest, Some(last), "the last transaction");
     let model = Model::new(history);
@@ -42,13 +60,14 @@ pub(crate) fn all(
         let entries = clients.iter().flatten();
         entries.filter_map(|entry| match entry {
             Entry::Call(call) => Some(call),
-            Entry::Connected | Entry::Event { .. } => None,
+            Entry::Connected(_) | Entry::Event { .. } => None,
         })
     };
     for call in calls() {
-        outcome(call, &model);
+        outcome(call, &model, first);
     }
     invented(calls(), &model);
+    memberships(calls(), &model, first);
     real_time(clients);
     let mut fired = 0;
     for entries in clients {
@@ -58,26 +77,50 @@ pub(crate) fn all(
     }
     for (id, tree) in trees {
         same_tree(*id, tree, &model, last);
+        // Before it changes, each server writes it by itself when it starts.
+        if !model.memberships.is_empty() {
+            let config = tree.find(CONFIG).and_then(|node| tree.data(node));
+            assert_membership(config.unwrap_or_default(), last, &model, first);
+        }
+    }
+    let mut places: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+    for entries in clients {
+        let mut place = None;
+        for entry in entries {
+            match entry {
+                Entry::Connected(server) => place = Some(*server),
+                Entry::Call(call) if call.answer.is_some() => {
+                    *place.map_or(&mut 0, |at| places.entry(at).or_default()) += 1;
+                }
+                Entry::Call(_) | Entry::Event { .. } => {}
+            }
+        }
     }
     let unknown = calls().filter(|call| call.answer.is_none()).count();
     let reads = calls().filter(|call| !call.request.is_write()).count();
     format!(
         "{} transactions, {} calls, {reads} of them reads, {unknown} without an answer, {fired} \
-         watches, {} sessions expired, {} znodes",
+         watches, {} sessions expired, {} znodes, {} memberships; answers of each server {:?}",
         history.len(),
         calls().count(),
         model.expired,
-        model.paths(last).count()
+        model.paths(last).count(),
+        model.memberships.len() + 1,
+        places.values().collect::<Vec<_>>()
     )
 }
 
 /// The answer to a request is what its place in the order makes it.
-fn outcome(call: &Call, model: &Model) {
+fn outcome(call: &Call, model: &Model, first: &Members) {
     let done = model.requests.get(&(call.session, call.xid));
     let Some(answer) = &call.answer else {
         return;
     };
     match (&call.request, answer.code) {
+        (Request::Get { path, .. }, 0) if path == CONFIG => {
+            let data = answer.data.as_deref().unwrap_or_default();
+            assert_membership(data, answer.zxid, model, first);
+        }
         (Request::Get { path, .. }, 0) => {
             let node = model.at(path, answer.zxid);
             assert!(
@@ -95,6 +138,11 @@ fn outcome(call: &Call, model: &Model) {
         }
         (Request::Get { .. } | Request::Sync, _) => panic!("{call:x?}"),
         (_, 0) => acknowledged(call, answer, model),
+        (Request::Reconfig { .. }, code) => {
+            let expected = Some(&(answer.zxid, Effect::Refused(code)));
+            assert_eq!(done, expected, "a refusal has its place: {call:x?}");
+            assert!([NO_QUORUM, IN_PROGRESS].contains(&code), "{call:x?}");
+        }
         (request, code) => {
             let expected = Some(&(answer.zxid, Effect::Refused(code)));
             assert_eq!(done, expected, "a refusal has its place: {call:x?}");
@@ -107,9 +155,11 @@ fn outcome(call: &Call, model: &Model) {
                     (path, if differs { BAD_VERSION } else { NO_NODE })
                 }
                 Request::Delete { path } => (path, NO_NODE),
-                Request::SetBoth { .. } | Request::Get { .. } | Request::Sync | Request::Close => {
-                    panic!("{call:x?}")
-                }
+                Request::SetBoth { .. }
+                | Request::Get { .. }
+                | Request::Reconfig { .. }
+                | Request::Sync
+                | Request::Close => panic!("{call:x?}"),
             };
             let there = model.at(path, answer.zxid).is_some();
             assert_eq!(there, code != NO_NODE, "{call:x?}");
@@ -125,6 +175,7 @@ fn acknowledged(call: &Call, answer: &Answer, model: &Model) {
         Request::Set { .. } => OpCode::SET_DATA,
         Request::Delete { .. } => OpCode::DELETE,
         Request::SetBoth { .. } => OpCode::MULTI,
+        Request::Reconfig { .. } => OpCode::RECONFIG,
         Request::Get { .. } | Request::Sync | Request::Close => OpCode::CLOSE_SESSION,
     };
     let expected = Some(&(answer.zxid, Effect::Done(op)));
@@ -163,8 +214,46 @@ fn acknowledged(call: &Call, answer: &Answer, model: &Model) {
                 assert_eq!(at(path).map(|node| &node.data), Some(data), "{call:x?}");
             }
         }
+        Request::Reconfig { .. } => {
+            let text = model.membership_at(answer.zxid).map(str::as_bytes);
+            assert_eq!(answer.data.as_deref(), text, "{call:x?}");
+        }
         Request::Get { .. } | Request::Sync | Request::Close => {}
     }
+}
+
+/// Each membership is what somebody asked for makes of the one before, and is named by its
+/// transaction.
+fn memberships<'a>(calls: impl Iterator<Item = &'a Call>, model: &Model, first: &Members) {
+    let mut asked = BTreeMap::new();
+    for call in calls {
+        if let Request::Reconfig { joining, leaving } = &call.request {
+            asked.insert((call.session, call.xid), (joining.as_deref(), *leaving));
+        }
+    }
+    let mut now = first.clone();
+    for (zxid, request, text) in &model.memberships {
+        let Some((joining, leaving)) = asked.get(request) else {
+            panic!("nobody asked for the membership of 0x{zxid:x}: {text}");
+        };
+        now = now.changed(*joining, *leaving);
+        assert_eq!(Members::parse(text), (now.clone(), *zxid));
+    }
+}
+
+/// The membership that a server shows is that of the history.
+fn assert_membership(data: &[u8], zxid: i64, model: &Model, first: &Members) {
+    let found = Members::parse(&String::from_utf8_lossy(data));
+    let expected = match model.membership_at(zxid) {
+        Some(text) => Members::parse(text),
+        None => {
+            // Source: Leader.lead: what has no version yet is given that of the NEWLEADER.
+            let version = Zxid(found.1);
+            assert_eq!(version.counter(), 0, "of no transaction: {found:?}");
+            (first.clone(), version.0)
+        }
+    };
+    assert_eq!(found, expected, "the membership at 0x{zxid:x}");
 }
 
 /// Whether the answer to a read is what the model says.
@@ -200,7 +289,7 @@ fn real_time(clients: &[Vec<Entry>]) {
         let mut synced: Option<Instant> = None;
         for entry in entries {
             let Entry::Call(call) = entry else {
-                if matches!(entry, Entry::Connected) {
+                if matches!(entry, Entry::Connected(_)) {
                     synced = None;
                 }
                 continue;
@@ -261,7 +350,7 @@ fn in_turn(entries: &[Entry], model: &Model) {
     let mut undone: Option<&Call> = None;
     for entry in entries {
         let call = match entry {
-            Entry::Connected => {
+            Entry::Connected(_) => {
                 undone = None;
                 continue;
             }
@@ -286,7 +375,7 @@ fn watches(entries: &[Entry], model: &Model) -> usize {
     let mut fired = 0;
     for entry in entries {
         match entry {
-            Entry::Connected => set.clear(),
+            Entry::Connected(_) => set.clear(),
             Entry::Event { zxid, kind, path } => {
                 let since = set.remove(path.as_str());
                 let since = since.unwrap_or_else(|| panic!("no watch was on {path}"));

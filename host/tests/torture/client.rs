@@ -8,12 +8,17 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
+use std::thread;
 use std::time::Instant;
 
+use super::network::Host;
+use super::random::Random;
 use super::support::wire::{Acl, Op, Reader, Stat, Writer, flags, op};
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(1);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
+const FINISH_TIME_MAX: Duration = Duration::from_secs(60);
+const FINISH_PAUSE: Duration = Duration::from_millis(100);
 const PASSWORD_BYTES: usize = 16;
 const XID_EVENT: i32 = -1;
 const OP_SYNC: i32 = 9;
@@ -43,6 +48,11 @@ pub(crate) enum Request {
         path: String,
         watch: bool,
     },
+    /// A change of the membership, server by server.
+    Reconfig {
+        joining: Option<String>,
+        leaving: Option<Host>,
+    },
     Sync,
     Close,
 }
@@ -71,7 +81,7 @@ pub(crate) struct Answer {
     pub(crate) zxid: i64,
     /// 0, or the error.
     pub(crate) code: i32,
-    /// What a `Get` got.
+    /// What a `Get` got, or a `Reconfig` made.
     pub(crate) data: Option<Vec<u8>>,
     /// What a `Get` or `Set` got.
     pub(crate) stat: Option<Stat>,
@@ -81,8 +91,8 @@ pub(crate) struct Answer {
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are calls")]
 pub(crate) enum Entry {
-    /// A connection with this session.
-    Connected,
+    /// A connection with this session, to this server.
+    Connected(SocketAddr),
     /// A watch fired.
     Event { zxid: i64, kind: i32, path: String },
     /// A request.
@@ -143,10 +153,6 @@ impl Client {
         self.stream.is_some()
     }
 
-    pub(crate) fn has_session(&self) -> bool {
-        self.session.is_some()
-    }
-
     pub(crate) fn disconnect(&mut self) {
         self.stream = None;
     }
@@ -193,8 +199,24 @@ impl Client {
             xid,
         });
         self.stream = Some(connection);
-        self.entries.push(Entry::Connected);
+        self.entries.push(Entry::Connected(server));
         Ok(())
+    }
+
+    /// Ends the session, also one of which it does not know whether it still is.
+    ///
+    /// # Panics
+    /// If no server takes it back for a minute.
+    pub(crate) fn finish(&mut self, servers: &[SocketAddr], random: &mut Random) {
+        let end = Instant::now() + FINISH_TIME_MAX;
+        while self.session.is_some() {
+            assert!(Instant::now() < end, "no server is found to end a session");
+            match self.connect(random.pick(servers)) {
+                Ok(()) => _ = self.call(Request::Close),
+                Err(Refusal::Expired) => {}
+                Err(Refusal::NotNow(_)) => thread::sleep(FINISH_PAUSE),
+            }
+        }
     }
 
     /// Asks, and waits for the answer; `None` if the connection is lost instead.
@@ -273,6 +295,7 @@ impl Client {
                             stat = Some(reader.stat()?);
                         }
                         Request::Set { .. } => stat = Some(reader.stat()?),
+                        Request::Reconfig { .. } => data = reader.buffer()?,
                         Request::Create { .. }
                         | Request::Delete { .. }
                         | Request::SetBoth { .. }
@@ -336,6 +359,13 @@ fn encode(frame: &mut Writer, xid: i32, request: &Request) {
         }
         Request::Get { path, watch } => {
             frame.int(op::GET_DATA).text(path).byte((*watch).into());
+        }
+        Request::Reconfig { joining, leaving } => {
+            let leaving = leaving.map(|id| id.to_string());
+            frame.int(op::RECONFIG);
+            frame.buffer(joining.as_deref().map(str::as_bytes));
+            frame.buffer(leaving.as_deref().map(str::as_bytes));
+            frame.buffer(None).long(-1);
         }
         Request::Sync => _ = frame.int(OP_SYNC).text("/"),
         Request::Close => _ = frame.int(op::CLOSE),

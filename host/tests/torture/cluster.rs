@@ -3,6 +3,7 @@
 use core::fmt::Write as _;
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Instant;
 
+use super::membership::{Members, Role};
 use super::network::{Addresses, Host, Network, run, run_id};
 use super::support::wire;
 
@@ -31,6 +33,7 @@ const LOG_LINES_SHOWN: usize = 12;
 pub(crate) enum Mode {
     Leader,
     Follower,
+    Observer,
     /// It serves nobody, or only those who asked for read-only.
     Without,
     /// It does not answer.
@@ -50,28 +53,46 @@ struct Server {
     data: PathBuf,
     process: Option<Child>,
     paused: bool,
+    /// Its disk was full: it may end by itself, and is begun again as by any supervisor.
+    may_end: bool,
 }
 
 /// An ensemble. It ends, whatever happens, with the run's namespaces; without them when this is
 /// dropped.
 pub(crate) struct Cluster {
     pub(crate) network: Network,
+    /// Who is in the ensemble, as far as it is known.
+    pub(crate) members: Members,
     servers: Vec<Server>,
     home: PathBuf,
+    options: String,
+    /// Where the logs of lost disks are.
+    wiped: Vec<PathBuf>,
 }
 
 impl Cluster {
-    /// Makes an ensemble and starts it. `options` are lines for the configuration of each server.
+    /// Makes an ensemble of so many voters and observers, and starts it. `options` are lines for the
+    /// configuration of each server.
     pub(crate) fn start(
         name: &str,
-        servers: u32,
+        (voters, observers): (u32, u32),
         namespaces: bool,
         options: impl Fn(Host) -> String,
     ) -> Self {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let home = home.join(format!("torture-{}-{name}", run_id()));
         let _ = fs::remove_dir_all(&home);
-        let network = Network::new(servers, namespaces);
+        let network = Network::new(voters + observers, namespaces);
+        let role = |id| {
+            if id <= voters {
+                Role::Participant
+            } else {
+                Role::Observer
+            }
+        };
+        let members = network.servers();
+        let members = members.map(|id| (id, network.member(id, role(id))));
+        let members = Members(members.collect());
         let servers = network.servers().map(|id| {
             let home = home.join(format!("s{id}"));
             let data = home.join("data");
@@ -82,24 +103,27 @@ impl Cluster {
                 run("mount", &["-t", "tmpfs", "-o", &size, "torture", data]);
             }
             fs::write(data.join("myid"), format!("{id}\n")).unwrap();
-            fs::write(
-                home.join("zoo.cfg"),
-                config(id, &data, &network, &options(id)),
-            )
-            .unwrap();
+            // It has nothing, and nothing is right.
+            fs::write(data.join("initialize"), "").unwrap();
+            let lines = members.to_lines();
+            fs::write(home.join("zoo.cfg"), config(&data, &lines, &options(id))).unwrap();
             Server {
                 id,
                 home,
                 data,
                 process: None,
                 paused: false,
+                may_end: false,
             }
         });
         let servers = servers.collect();
         let mut cluster = Self {
             network,
+            members,
             servers,
             home,
+            options: options(1),
+            wiped: Vec::new(),
         };
         for server in cluster.network.servers() {
             cluster.launch(server);
@@ -112,8 +136,50 @@ impl Cluster {
         server.expect("a server of the ensemble")
     }
 
-    pub(crate) fn ids(&self) -> Vec<Host> {
+    /// All, whether or not they are in the ensemble.
+    pub(crate) fn hosts(&self) -> Vec<Host> {
         self.servers.iter().map(|server| server.id).collect()
+    }
+
+    /// Those in the ensemble.
+    pub(crate) fn ids(&self) -> Vec<Host> {
+        self.members.0.keys().copied().collect()
+    }
+
+    /// Those in the ensemble with this role.
+    pub(crate) fn with_role(&self, wanted: Role) -> Vec<Host> {
+        let roles = self.members.roles().into_iter();
+        roles.filter(|it| it.1 == wanted).map(|it| it.0).collect()
+    }
+
+    /// Those that are not in the ensemble.
+    pub(crate) fn outside(&self) -> BTreeSet<Host> {
+        let hosts = self.hosts().into_iter();
+        hosts
+            .filter(|id| !self.members.0.contains_key(id))
+            .collect()
+    }
+
+    pub(crate) fn runs(&mut self, id: Host) -> bool {
+        self.of(id).process.is_some()
+    }
+
+    /// Starts a server outside the ensemble, with a configuration by which it finds the others: the
+    /// membership that is known, and itself as an observer.
+    pub(crate) fn launch_outside(&mut self, id: Host) {
+        let mut lines = self.members.to_lines();
+        let member = self.network.member(id, Role::Observer);
+        writeln!(lines, "server.{id}={member}").unwrap();
+        let options = self.options.clone();
+        let server = self.of(id);
+        for entry in fs::read_dir(&server.home).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("zoo.cfg") {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        let text = config(&server.data, &lines, &options);
+        fs::write(server.home.join("zoo.cfg"), text).unwrap();
+        self.launch(id);
     }
 
     pub(crate) fn client_addresses(&self) -> Vec<SocketAddr> {
@@ -124,6 +190,11 @@ impl Cluster {
     pub(crate) fn data(&self) -> impl Iterator<Item = (Host, &Path)> {
         let servers = self.servers.iter();
         servers.map(|server| (server.id, server.data.as_path()))
+    }
+
+    /// The logs of disks that were lost.
+    pub(crate) fn wiped(&self) -> impl Iterator<Item = &Path> {
+        self.wiped.iter().map(PathBuf::as_path)
     }
 
     /// Starts a server's process, unless it has one.
@@ -179,15 +250,17 @@ impl Cluster {
         run("sh", &["-c", &format!("kill -{signal} {pid}")]);
     }
 
-    /// Keeps a process from running; its connections stay.
+    /// Keeps a process from running, if there is one; its connections stay.
     pub(crate) fn pause(&mut self, id: Host) {
-        self.signal(id, "STOP");
-        self.of(id).paused = true;
+        if self.runs(id) {
+            self.signal(id, "STOP");
+            self.of(id).paused = true;
+        }
     }
 
     /// Lets all run again that do not.
     pub(crate) fn resume_all(&mut self) {
-        for id in self.ids() {
+        for id in self.hosts() {
             if self.of(id).paused {
                 self.signal(id, "CONT");
                 self.of(id).paused = false;
@@ -195,14 +268,25 @@ impl Cluster {
         }
     }
 
-    /// Removes everything but the server's number, as if it had a new disk.
+    /// Removes everything but the server's number, as if it had a new disk. Its logs are kept
+    /// elsewhere: when every server has been wiped once, nobody else has the beginning.
     pub(crate) fn wipe(&mut self, id: Host) {
         let versioned = self.of(id).data.join("version-2");
-        fs::remove_dir_all(versioned).unwrap();
+        let aside = self.home.join(format!("wiped-{}", self.wiped.len()));
+        fs::create_dir_all(&aside).unwrap();
+        for entry in fs::read_dir(&versioned).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("log.") {
+                fs::copy(entry.path(), aside.join(entry.file_name())).unwrap();
+            }
+        }
+        self.wiped.push(aside);
+        // Whoever is wiped twice may have had nothing yet.
+        let _ = fs::remove_dir_all(versioned);
     }
 
     /// Leaves no room on a server's disk.
     pub(crate) fn fill_disk(&mut self, id: Host) {
+        self.of(id).may_end = true;
         let filler = self.of(id).data.join("filler");
         let filler = filler.display();
         // At once nearly all, then what is left beside what the server writes meanwhile.
@@ -258,6 +342,7 @@ impl Cluster {
         let mode = match after("Mode: ") {
             Some("leader") => Mode::Leader,
             Some("follower") => Mode::Follower,
+            Some("observer") => Mode::Observer,
             _ if text.is_empty() => Mode::Silent,
             _ => Mode::Without,
         };
@@ -275,22 +360,35 @@ impl Cluster {
         leaders.max_by_key(|&id| self.status(id).zxid)
     }
 
-    /// Waits until one leads and all others follow, and returns how long that took.
+    /// Waits until one leads and all others follow or observe, and returns how long that took.
     ///
     /// # Panics
     /// If it takes too long, or a process has ended.
     pub(crate) fn wait_until_whole(&mut self, time_max: Duration) -> Duration {
         let begun = Instant::now();
         loop {
-            let ids = self.ids();
-            for &id in &ids {
-                if let Some(status) = self.ended(id) {
-                    panic!("server {id} ended: {status}\n{}", self.log_ends());
-                }
+            let roles = self.members.roles();
+            for &id in roles.keys() {
+                let Some(status) = self.ended(id) else {
+                    continue;
+                };
+                let text = format!("server {id} ended: {status}");
+                assert!(self.of(id).may_end, "{text}\n{}", self.log_ends());
+                eprintln!("  without room {text}");
+                self.launch(id);
             }
-            let modes: Vec<Mode> = ids.iter().map(|&id| self.status(id).mode).collect();
-            let of = |mode| modes.iter().filter(|&&it| it == mode).count();
-            if of(Mode::Leader) == 1 && of(Mode::Follower) == ids.len() - 1 {
+            let modes: BTreeMap<Host, Mode> =
+                roles.keys().map(|&id| (id, self.status(id).mode)).collect();
+            let as_they_should = roles.iter().all(|(id, role)| match modes.get(id) {
+                Some(Mode::Leader | Mode::Follower) => *role == Role::Participant,
+                Some(Mode::Observer) => *role == Role::Observer,
+                Some(Mode::Without | Mode::Silent) | None => false,
+            });
+            let leaders = modes.values().filter(|&&mode| mode == Mode::Leader);
+            if as_they_should && leaders.count() == 1 {
+                for server in &mut self.servers {
+                    server.may_end = false;
+                }
                 return begun.elapsed();
             }
             assert!(
@@ -325,13 +423,13 @@ impl Cluster {
 
     /// Ends every process as an operator would.
     pub(crate) fn stop(&mut self) {
-        for id in self.ids() {
+        for id in self.hosts() {
             if self.of(id).process.is_some() {
                 self.signal(id, "TERM");
             }
         }
         let end = Instant::now() + STOP_TIME_MAX;
-        for id in self.ids() {
+        for id in self.hosts() {
             while self.of(id).process.is_some() {
                 if let Some(status) = self.ended(id) {
                     assert!(
@@ -362,7 +460,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for id in self.ids() {
+        for id in self.hosts() {
             self.kill(id);
         }
         let wrong = thread::panicking();
@@ -382,24 +480,14 @@ impl Drop for Cluster {
     }
 }
 
-fn config(id: Host, data: &Path, network: &Network, options: &str) -> String {
-    let client = network.of(id).client;
-    let mut text = format!(
+fn config(data: &Path, members: &str, options: &str) -> String {
+    format!(
         "tickTime={TICK_MS}\ninitLimit={INIT_LIMIT}\nsyncLimit={SYNC_LIMIT}\n\
-         dataDir={}\nclientPort={}\nclientPortAddress={}\n\
+         dataDir={}\n\
          admin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n\
-         preAllocSize=64\n{options}\n",
+         preAllocSize=64\ndb.autocreate=false\n{options}\n{members}",
         data.display(),
-        client.port(),
-        client.ip(),
-    );
-    for server in network.servers() {
-        let Addresses {
-            quorum, election, ..
-        } = network.of(server);
-        writeln!(text, "server.{server}={quorum}:{}", election.port()).unwrap();
-    }
-    text
+    )
 }
 
 /// What of it can be copied.

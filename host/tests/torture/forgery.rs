@@ -4,19 +4,15 @@ use core::panic::AssertUnwindSafe;
 use core::time::Duration;
 use std::panic;
 
-use zabra_core::tree::Tree;
-
-use super::check;
+use super::check::{self, Found};
 use super::client::{Answer, Call, Entry, Request};
-use super::history::History;
-use super::network::Host;
 
 const LATER: Duration = Duration::from_secs(3600);
 
 /// Changes one line; `false` if there is none of its kind.
 type Forge = fn(&mut [Vec<Entry>]) -> bool;
 
-const FORGERIES: [(&str, Forge); 8] = [
+const FORGERIES: [(&str, Forge); 9] = [
     ("an acknowledged write is not in the log", lose_write),
     ("a write is in the log that nobody asked for", invent_write),
     ("a read shows what never was", change_data),
@@ -28,18 +24,14 @@ const FORGERIES: [(&str, Forge); 8] = [
     ("a read after a sync misses a write", sync_late),
     ("a watch does not fire", drop_event),
     ("a watch fires that is not there", add_event),
+    ("a membership is none that was asked for", ask_otherwise),
 ];
 
 /// Returns how many were noticed.
 ///
 /// # Panics
 /// If a forgery passes.
-pub(crate) fn none_passes(
-    clients: &[Vec<Entry>],
-    history: &History,
-    trees: &[(Host, Tree)],
-    last: i64,
-) -> usize {
+pub(crate) fn none_passes(clients: &[Vec<Entry>], found: &Found<'_>) -> usize {
     let mut noticed = 0;
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
@@ -50,7 +42,7 @@ pub(crate) fn none_passes(
             if !forge(&mut clients) {
                 return false;
             }
-            let check = || check::all(&clients, history, trees, last);
+            let check = || check::all(&clients, found);
             let passed = panic::catch_unwind(AssertUnwindSafe(check)).is_ok();
             noticed += usize::from(!passed);
             passed
@@ -69,7 +61,7 @@ fn last_call(clients: &mut [Vec<Entry>], like: fn(&Call, &Answer) -> bool) -> Op
         .flatten()
         .filter_map(|entry| match entry {
             Entry::Call(call) => Some(call),
-            Entry::Connected | Entry::Event { .. } => None,
+            Entry::Connected(_) | Entry::Event { .. } => None,
         });
     let like = calls.filter(|call| {
         call.answer
@@ -160,4 +152,17 @@ fn add_event(clients: &mut [Vec<Entry>]) -> bool {
         path: "/forged".to_owned(),
     };
     entries.map(|entries| entries.push(event)).is_some()
+}
+
+fn ask_otherwise(clients: &mut [Vec<Entry>]) -> bool {
+    let call = last_call(clients, |call, answer| {
+        matches!(call.request, Request::Reconfig { .. }) && answer.code == 0
+    });
+    let forged = call.map(|call| {
+        call.request = Request::Reconfig {
+            joining: None,
+            leaving: None,
+        };
+    });
+    forged.is_some()
 }

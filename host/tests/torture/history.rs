@@ -1,6 +1,6 @@
 //! What was ordered: the transactions in the servers' logs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -22,23 +22,36 @@ pub(crate) type History = BTreeMap<i64, Vec<u8>>;
 /// may be what nobody else ever agreed to. So each server counts from its last gap on, and the
 /// servers are put together where they overlap.
 ///
+/// Those `outside` the ensemble have been told nothing since they left it; of those `wiped` are logs
+/// that only we have.
+///
 /// # Panics
 /// If two servers have different transactions with one zxid, at any time; if what they have since
 /// their last gaps is not the same; or if no server has the beginning.
-pub(crate) fn read<'a>(servers: impl Iterator<Item = (Host, &'a Path)>) -> History {
-    let logs: Vec<(Host, History)> = servers.map(|(id, data)| (id, read_log(data))).collect();
+pub(crate) fn read<'a>(
+    servers: impl Iterator<Item = (Host, &'a Path)>,
+    outside: &BTreeSet<Host>,
+    wiped: impl Iterator<Item = &'a Path>,
+) -> History {
+    let logs = servers.map(|(id, data)| (id, read_log(&data.join("version-2"))));
+    let logs: Vec<(Host, History)> = logs.collect();
+    let wiped: Vec<History> = wiped.map(read_log).collect();
     let mut union = History::new();
-    for (id, log) in &logs {
+    let mut before = BTreeMap::new();
+    for log in logs.iter().map(|(_, log)| log).chain(&wiped) {
+        let mut last = None;
         for (zxid, txn) in log {
             let first = union.entry(*zxid).or_insert_with(|| txn.clone());
-            assert_eq!(
-                first, txn,
-                "server {id}: two transactions with zxid 0x{zxid:x}"
-            );
+            assert_eq!(first, txn, "two transactions with zxid 0x{zxid:x}");
+            if let Some(last) = last.filter(|last| follows(*last, *zxid)) {
+                before.insert(*zxid, last);
+            }
+            last = Some(*zxid);
         }
     }
     let mut tails: Vec<(Host, History)> = logs
         .into_iter()
+        .filter(|(id, _)| !outside.contains(id))
         .map(|(id, log)| (id, since_last_gap(log)))
         .collect();
     tails.sort_by_key(|(_, tail)| tail.keys().next().copied().unwrap_or(i64::MAX));
@@ -55,21 +68,19 @@ pub(crate) fn read<'a>(servers: impl Iterator<Item = (Host, &'a Path)>) -> Histo
             first_difference(history.range(begin..), tail.iter())
         );
     }
-    complete(&mut history, &union);
+    complete(&mut history, &union, &before);
     history
 }
 
-/// Adds what comes before the first: what was committed is followed by it.
-fn complete(history: &mut History, union: &History) {
+/// Adds what comes before the first, as some log has it right `before`.
+fn complete(history: &mut History, union: &History, before: &BTreeMap<i64, i64>) {
     while let Some(&first) = history.keys().next()
         && !begins(first)
     {
-        let before = union.range(..first).next_back();
-        let (zxid, txn) = before.expect("some server has what came before");
-        assert!(
-            follows(*zxid, first),
-            "no log has what is before 0x{first:x}"
-        );
+        let entry = before.get(&first).and_then(|it| union.get_key_value(it));
+        let Some((zxid, txn)) = entry else {
+            panic!("no log has what is before 0x{first:x}");
+        };
         history.insert(*zxid, txn.clone());
     }
 }
@@ -113,10 +124,10 @@ fn since_last_gap(mut log: History) -> History {
     }
 }
 
-fn read_log(data: &Path) -> History {
-    let directory = data.join("version-2");
+fn read_log(directory: &Path) -> History {
     let mut files = Vec::new();
-    for entry in fs::read_dir(&directory).unwrap() {
+    // A server that was wiped and never came back has none.
+    for entry in fs::read_dir(directory).into_iter().flatten() {
         let entry = entry.unwrap();
         let name = entry.file_name();
         if let Some(zxid) = name.to_str().and_then(parse_log) {

@@ -5,9 +5,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
-use super::client::{Client, Entry, Refusal, Request};
+use super::client::{Client, Entry, Request};
+use super::membership::CONFIG;
 use super::random::Random;
 
 /// Some sessions survive most faults, others expire.
@@ -20,7 +20,6 @@ const KEPT_MAX: usize = 40;
 /// Requests of one client in flight.
 const BURST_MAX: usize = 60;
 const LONG_DATA_BYTES: usize = 6_000;
-const END_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The two that always have the same data.
 const TWINS: [&str; 2] = ["/m/a", "/m/b"];
@@ -61,7 +60,7 @@ impl Load {
             };
             thread::spawn(move || {
                 worker.work();
-                worker.finish();
+                worker.client.finish(&worker.servers, &mut worker.random);
                 worker.client.entries
             })
         });
@@ -121,20 +120,6 @@ impl Worker {
         self.client.connect(server).is_ok()
     }
 
-    /// Ends the session, also one of which it does not know whether it still is.
-    fn finish(&mut self) {
-        let end = Instant::now() + END_TIME_MAX;
-        while self.client.has_session() {
-            assert!(Instant::now() < end, "{}: no server is found", self.name);
-            let server = self.random.pick(&self.servers);
-            match self.client.connect(server) {
-                Ok(()) => _ = self.client.call(Request::Close),
-                Err(Refusal::Expired) => {}
-                Err(Refusal::NotNow(_)) => thread::sleep(RETRY_PAUSE),
-            }
-        }
-    }
-
     fn unique(&mut self) -> Vec<u8> {
         self.count += 1;
         let mut data = format!("{}:{}", self.name, self.count).into_bytes();
@@ -166,7 +151,8 @@ impl Worker {
                 });
             }
             12..27 => self.compare_and_set(register),
-            27..50 => self.get(register, false),
+            27..48 => self.get(register, false),
+            48..50 => self.get(CONFIG.to_owned(), false),
             50..53 => self.burst(),
             53..62 => {
                 if self.call(Request::Sync).is_some() {

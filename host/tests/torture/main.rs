@@ -6,13 +6,16 @@
 //! check:   history (the union of all logs) -> model -> every answer that a client had
 //! ```
 //!
+//! Faults come one at a time or two at once, and while some of them last the membership is changed.
+//!
 //! Run by `cargo xtask torture`. Start reading at `episode`. Options: `--minutes N`, `--servers N`,
-//! `--seed N`, and `--only minority` or `--only episodes`.
+//! `--observers N`, `--seed N`, and `--only minority` or `--only episodes`.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that panics has failed, which is what is wanted"
 )]
 
+mod change;
 mod check;
 mod client;
 mod cluster;
@@ -21,6 +24,7 @@ mod fault;
 mod forgery;
 mod history;
 mod load;
+mod membership;
 mod minority;
 mod model;
 mod network;
@@ -41,6 +45,10 @@ use network::Inside;
 use options::{Options, Part};
 
 fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help") {
+        eprintln!("{}", options::HELP);
+        return ExitCode::SUCCESS;
+    }
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(message) => {

@@ -23,7 +23,7 @@ const KEY: &str = "/key";
 
 /// Plays it.
 pub(crate) fn run() {
-    let mut cluster = Cluster::start("minority", SERVERS, true, |id| {
+    let mut cluster = Cluster::start("minority", (SERVERS, 0), true, |id| {
         let read_only = if id == STRICT {
             ""
         } else {

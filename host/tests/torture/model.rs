@@ -7,6 +7,7 @@ use zabra_core::wire::client::OpCode;
 use zabra_core::wire::txn::{self, CreateKind, Txn};
 
 use super::history::History;
+use super::membership::CONFIG;
 
 /// What servers keep there for themselves is not modelled.
 const SYSTEM: &str = "/zookeeper";
@@ -38,6 +39,8 @@ pub(crate) struct Model {
     alive: BTreeSet<i64>,
     /// By session and number of the request: where it is in the order, and what it did.
     pub(crate) requests: BTreeMap<(i64, i32), (i64, Effect)>,
+    /// The memberships, each with its transaction and who asked for it.
+    pub(crate) memberships: Vec<(i64, (i64, i32), String)>,
     /// Sessions that were ended by nobody's request.
     pub(crate) expired: usize,
 }
@@ -53,6 +56,14 @@ impl Model {
                 txn::decode(payload).unwrap_or_else(|error| panic!("0x{zxid:x}: {error}"));
             assert_eq!(header.zxid.0, zxid, "the log's number is the transaction's");
             let effect = model.apply(zxid, header.client.0, &txn, header.op);
+            if let Txn::SetData { path, data, .. } = &txn
+                && &**path == CONFIG
+            {
+                let text = String::from_utf8(data.unwrap_or_default().to_vec());
+                let text = text.expect("a membership is text");
+                let request = (header.client.0, header.cxid.0);
+                model.memberships.push((zxid, request, text));
+            }
             if header.cxid.0 != 0 {
                 let request = (header.client.0, header.cxid.0);
                 let twice = model.requests.insert(request, (zxid, effect));
@@ -171,6 +182,12 @@ impl Model {
         let states = self.states.get(path)?;
         let upto = states.partition_point(|(since, _)| *since <= zxid);
         states.get(upto.checked_sub(1)?)?.1.as_ref()
+    }
+
+    /// The last membership up to a transaction; `None` for the first.
+    pub(crate) fn membership_at(&self, zxid: i64) -> Option<&str> {
+        let upto = self.memberships.partition_point(|it| it.0 <= zxid);
+        Some(&self.memberships.get(upto.checked_sub(1)?)?.2)
     }
 
     /// The first change of a znode after a transaction, and whether it is there then.

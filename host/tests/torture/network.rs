@@ -17,6 +17,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{self, Command, ExitCode, Stdio};
 
+use super::membership::Role;
 use super::options::Options;
 
 /// In the environment of a process that is in namespaces of its own.
@@ -155,6 +156,20 @@ impl Network {
     pub(crate) fn of(&self, server: Host) -> Addresses {
         let index = usize::try_from(server).unwrap_or(0).wrapping_sub(1);
         *self.servers.get(index).expect("a server of the ensemble")
+    }
+
+    /// What stands behind `server.N=` of a server in a membership.
+    pub(crate) fn member(&self, server: Host, role: Role) -> String {
+        let Addresses {
+            client,
+            quorum,
+            election,
+        } = self.of(server);
+        let role = match role {
+            Role::Observer => "observer",
+            Role::Participant => "participant",
+        };
+        format!("{quorum}:{}:{role};{client}", election.port())
     }
 
     /// A command that runs where the server lives.

@@ -130,6 +130,7 @@ impl Driver {
             observer: settings.observer,
             committed: membership(),
             last_seen: None,
+            election: Vec::new(),
             reconfig_enabled: settings.reconfig,
             tick_ms: 1000,
             init_limit: 10,
@@ -141,6 +142,7 @@ impl Driver {
             notification_ms_min: 200,
             notification_ms_max: 60_000,
             connect_timeout_ms: 5000,
+            election_silence_ms: None,
             history_txns_min: if settings.short { 2 } else { 500 },
             history_bytes_max: if settings.short { 0 } else { 1 << 20 },
         };

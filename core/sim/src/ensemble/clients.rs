@@ -318,6 +318,13 @@ impl World {
         self.callers.push(caller);
     }
 
+    /// Adds a probe of each server that must serve.
+    pub(super) fn add_probes(&mut self) {
+        for server in self.up() {
+            self.add_probe(server);
+        }
+    }
+
     /// Lets every probe do what is next.
     pub(super) fn tend_probes(&mut self) {
         for id in 0..self.callers.len() {

@@ -2,6 +2,7 @@
 
 use zabra_core::link::Port;
 
+use crate::disk::Failure;
 use crate::ensemble::network::Who;
 use crate::ensemble::plan::{Fault, LEADER};
 use crate::ensemble::{Event, World};
@@ -53,6 +54,7 @@ impl World {
                 }
                 Ok(())
             }
+            Fault::Rot(server, place) => self.rots(server, place, until),
             fault => {
                 self.disturb(fault, until);
                 Ok(())
@@ -86,6 +88,10 @@ impl World {
             }
             Fault::DropClients(server) => self.cut_clients(server),
             Fault::Reconfig(changes, version) => self.operate(&changes, version),
+            Fault::HalfClose(near, far) => self.half_close(near, far, until),
+            Fault::DiskFull(server, after) => self.break_disk(server, Failure::Full, after),
+            Fault::DiskFails(server, after) => self.break_disk(server, Failure::Io, after),
+            Fault::StallDisk(server) => self.stall_disk(server, true),
             fault => {
                 for (from, to) in obstacles(&fault, self.servers.len()) {
                     self.block(from, to);
@@ -119,7 +125,11 @@ impl World {
                     self.after(0, Event::Restart(server));
                 }
             }
-            Fault::Amnesia(server) => self.after(0, Event::Restart(server)),
+            Fault::Amnesia(server) | Fault::Rot(server, _) => {
+                self.after(0, Event::Restart(server));
+            }
+            Fault::DiskFull(server, _) | Fault::DiskFails(server, _) => self.repair_disk(server),
+            Fault::StallDisk(server) => self.stall_disk(server, false),
             fault => {
                 for (from, to) in obstacles(&fault, self.servers.len()) {
                     self.unblock(from, to);
@@ -128,7 +138,7 @@ impl World {
         }
     }
 
-    fn bring_down(
+    pub(super) fn bring_down(
         &mut self,
         servers: &[usize],
         with_power: bool,
@@ -171,7 +181,9 @@ impl World {
         match fault {
             Fault::Kill(servers) | Fault::Power(servers) => servers.iter().all(|it| *it < count),
             Fault::Partition(groups) => groups.iter().flatten().all(|it| *it < count),
-            Fault::Block(one, other) | Fault::Reset(one, other) => *one < count && *other < count,
+            Fault::Block(one, other) | Fault::Reset(one, other) | Fault::HalfClose(one, other) => {
+                *one < count && *other < count
+            }
             Fault::PowerInStore(one, _)
             | Fault::KillInStore(one, _)
             | Fault::Amnesia(one)
@@ -181,7 +193,11 @@ impl World {
             | Fault::SnapshotFails(one)
             | Fault::Isolate(one)
             | Fault::SlowLinks(one, _)
-            | Fault::DropClients(one) => *one < count,
+            | Fault::DropClients(one)
+            | Fault::DiskFull(one, _)
+            | Fault::DiskFails(one, _)
+            | Fault::StallDisk(one)
+            | Fault::Rot(one, _) => *one < count,
             Fault::Reconfig(changes, _) => changes.iter().all(|it| it.server() < count),
         }
     }
@@ -228,5 +244,10 @@ const fn kind(fault: &Fault) -> &'static str {
         Fault::SlowLinks(..) => "fault: slow-links",
         Fault::DropClients(_) => "fault: drop-clients",
         Fault::Reconfig(..) => "fault: reconfig",
+        Fault::HalfClose(..) => "fault: half-close",
+        Fault::DiskFull(..) => "fault: disk-full",
+        Fault::DiskFails(..) => "fault: disk-fails",
+        Fault::StallDisk(_) => "fault: stall-disk",
+        Fault::Rot(..) => "fault: rot",
     }
 }

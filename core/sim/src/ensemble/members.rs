@@ -135,6 +135,17 @@ impl Change {
     }
 }
 
+impl fmt::Display for View {
+    /// As changes are written: `+A ~D`, and the version.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (server, votes) in &self.servers {
+            let sign = if *votes { '+' } else { '~' };
+            write!(f, "{sign}{} ", letter(*server))?;
+        }
+        write!(f, "of {:#x}", self.version)
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = match self {

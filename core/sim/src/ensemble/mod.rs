@@ -9,12 +9,16 @@ mod clients;
 mod faults;
 pub mod history;
 pub mod members;
+mod mishaps;
 pub(crate) mod network;
 mod peek;
 pub mod plan;
+mod plots;
 mod server;
 pub mod service;
 pub mod text;
+pub mod trials;
+mod votes;
 
 use core::cell::RefCell;
 use core::cmp::Reverse;
@@ -29,6 +33,8 @@ use crate::ensemble::network::Link;
 use crate::ensemble::plan::{Cast, Effect, Fault, LEADER, Script, When, letter};
 use crate::ensemble::server::Host;
 use crate::ensemble::service::Service;
+use crate::ensemble::trials::Traffic;
+use crate::ensemble::votes::Votes;
 use crate::rng::{Rng, Stream};
 use crate::violation::{Violation, ensure};
 use crate::world::Report;
@@ -68,11 +74,15 @@ pub struct World {
     callers: Vec<Caller>,
     history: History,
     service: Service,
+    /// What each was told of elections.
+    votes: Vec<Votes>,
     /// How often what each conditional fault waits for has happened.
     occurred: Vec<u64>,
     /// Each fault that is at work, with the servers it has met.
     at_work: Vec<Option<Fault>>,
     is_active: bool,
+    /// What servers have sent each other in a trial.
+    traffic: Traffic,
     draws: u64,
     trace: Vec<String>,
     is_verbose: bool,
@@ -105,6 +115,7 @@ impl World {
             servers: (0..count)
                 .map(|server| Host::new(&script, server))
                 .collect(),
+            votes: (0..count).map(|_| Votes::default()).collect(),
             blocked: vec![vec![0; count]; count],
             occurred: vec![0; script.faults.len()],
             at_work: vec![None; script.faults.len()],
@@ -116,6 +127,7 @@ impl World {
             links: BTreeMap::new(),
             next_link: 0,
             is_active: true,
+            traffic: Traffic::default(),
             draws: 0,
             trace: Vec::new(),
             is_verbose,
@@ -163,9 +175,8 @@ impl World {
         let end = self.now + self.script.base.duration_us;
         self.run_until(end)?;
         self.heal();
-        if !self.converge()? {
-            return Ok(());
-        }
+        self.converge()?;
+        self.undergo_trial()?;
         if self.rng(Stream::Fault).one_in(2) {
             self.note(|| "power cut of all".to_owned());
             let up: Vec<usize> = (0..self.servers.len())
@@ -177,12 +188,9 @@ impl World {
             for server in up {
                 self.after(1000, Event::Restart(server));
             }
-            if !self.converge()? {
-                return Ok(());
-            }
+            self.converge()?;
         }
-        // Nobody is told what a leader commits that is a quorum by itself.
-        if self.script.cast == Cast::Service && !self.script.reconfigures() {
+        if self.script.cast == Cast::Service {
             self.let_sessions_expire()
         } else {
             Ok(())
@@ -251,7 +259,9 @@ impl World {
         let mut rng = self.rng(Stream::Fault);
         let most = voters - (voters / 2 + 1);
         // Whoever has lost its disk does not vote, and so is no part of a quorum.
-        let trusted = |server: &usize| self.history.server(*server).is_trusted;
+        let is_rotten = |server: &usize| self.servers.get(*server).is_some_and(|it| it.is_rotten);
+        let trusted =
+            |server: &usize| self.history.server(*server).is_trusted && !is_rotten(server);
         let spare = (0..voters)
             .filter(trusted)
             .count()
@@ -279,6 +289,7 @@ impl World {
                 self.after(0, Event::Restart(server));
             }
         }
+        self.end_half_closed();
         for link in self.links.keys().copied().collect::<Vec<_>>() {
             self.after(0, Event::Arrives(link, 0));
             self.after(0, Event::Arrives(link, 1));
@@ -298,8 +309,7 @@ impl World {
     }
 
     /// Waits until every server of the core serves, and compares what it shows with the model.
-    /// Returns whether that can be waited for.
-    fn converge(&mut self) -> Result<bool, Violation> {
+    fn converge(&mut self) -> Result<(), Violation> {
         let begun = self.now;
         let established = self.history.established;
         let tick_us = u64::from(self.script.base.tick_ms) * 1000;
@@ -315,21 +325,10 @@ impl World {
             }
             self.is_quiet.replace(true);
         } else {
-            for server in self.up() {
-                self.add_probe(server);
-            }
+            self.add_probes();
         }
-        while self.now < end && self.stuck().is_some() {
-            self.tend_probes();
-            self.run_until(self.now + 20_000)?;
-        }
+        self.tend_probes_until(end)?;
         let stuck = self.stuck();
-        if stuck.is_some() && self.servers.iter().any(Host::has_pending_membership) {
-            // A known weakness: a change that needs the vote of one who has not heard of it, and is
-            // not in the membership in force, is never decided. Seeds 369 and 5440.
-            self.service.marks.hit("reconfig_stuck");
-            return Ok(false);
-        }
         ensure(
             stuck.is_none(),
             "L3 every server of the core serves",
@@ -349,7 +348,16 @@ impl World {
         let took_us = self.now - begun;
         self.note(|| format!("converged after {took_us} us"));
         self.drop_probes();
-        Ok(true)
+        Ok(())
+    }
+
+    /// Waits until nobody is stuck any more.
+    fn tend_probes_until(&mut self, end: u64) -> Result<(), Violation> {
+        while self.now < end && self.stuck().is_some() {
+            self.tend_probes();
+            self.run_until(self.now + 20_000)?;
+        }
+        Ok(())
     }
 
     /// Who does not serve yet, and why.
@@ -383,7 +391,16 @@ impl World {
         let longest_ms = u64::from(self.script.base.tick_ms) * 25 + 2000;
         self.run_until(self.now + longest_ms * 1000)?;
         self.service.catch_up(&self.history)?;
-        let left = self.service.state().sessions.len();
+        let open: Vec<i64> = self.service.state().sessions.keys().copied().collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        // A leader that is a quorum by itself commits and tells nobody, until it is asked.
+        self.add_probes();
+        self.tend_probes_until(self.now + 5_000_000)?;
+        self.service.catch_up(&self.history)?;
+        let sessions = &self.service.state().sessions;
+        let left = open.iter().filter(|id| sessions.contains_key(id)).count();
         ensure(left == 0, "L5 sessions expire", || {
             format!("{left} are left at the end")
         })

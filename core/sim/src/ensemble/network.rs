@@ -8,9 +8,10 @@ use zabra_core::ids::LinkId;
 use zabra_core::link::{Endpoint, LinkInput, LinkOutput, Port};
 use zabra_core::server::Input;
 
-use crate::ensemble::history::Bond;
+use crate::ensemble::history::packets::Bond;
 use crate::ensemble::peek::Peeker;
 use crate::ensemble::plan::{Effect, letter};
+use crate::ensemble::trials::ELECTION;
 use crate::ensemble::{Event, World};
 use crate::rng::Stream;
 use crate::violation::{Violation, ensure};
@@ -354,7 +355,7 @@ impl World {
                     return Ok(false);
                 }
             }
-            Port::Election => {}
+            Port::Election => self.traffic_of(server, ELECTION),
         }
         self.send(link, side, bytes);
         Ok(true)
@@ -368,7 +369,14 @@ impl World {
         side: usize,
         bytes: &[u8],
     ) -> Result<bool, Violation> {
-        self.end(link, side, |end| end.sent.push(bytes));
+        let mut is_slice = false;
+        self.end(link, side, |end| {
+            is_slice = end.sent.is_in_snapshot();
+            end.sent.push(bytes);
+        });
+        if is_slice {
+            self.service.marks.hit("state_of_many_slices");
+        }
         loop {
             let Some(state) = self.links.get_mut(&link) else {
                 return Ok(true);
@@ -384,11 +392,13 @@ impl World {
             };
             let mut bond = state.bond.clone();
             self.note(|| format!("{} sends {packet:x?}", letter(server)));
+            self.traffic_of(server, packet.kind);
             if packet.kind == 3 {
                 self.ensure_snapshots(server)?;
             }
             self.history
                 .sends(&mut bond, server, packet.kind, packet.zxid)?;
+            self.service.peer_sends(&bond, server, &packet, self.now)?;
             if let Some(state) = self.links.get_mut(&link) {
                 state.bond = bond;
             }
@@ -534,12 +544,22 @@ impl World {
                     Some(Port::Quorum) if !self.peek_given(server, link, side, &bytes)? => {
                         return Ok(());
                     }
+                    Some(Port::Election) => self.hears_votes(server, link, from, &bytes),
                     _ => {}
                 }
                 self.give(server, Input::Link(id, LinkInput::Received(bytes)));
             }
         }
         Ok(())
+    }
+
+    fn hears_votes(&mut self, server: usize, link: u64, from: Who, bytes: &[u8]) {
+        let life = self.life(server);
+        if let Who::Server(from, _) = from
+            && let Some(votes) = self.votes.get_mut(server)
+        {
+            votes.hear(life, from, link, bytes);
+        }
     }
 
     /// Reads along what a server is given by another. Returns whether it lives to see it.
@@ -559,6 +579,10 @@ impl World {
             let Ok(Some(packet)) = end.given.next() else {
                 return Ok(true);
             };
+            if let Some(state) = self.links.get(&link) {
+                let bond = &state.bond;
+                self.service.peer_hears(bond, server, &packet, self.now)?;
+            }
             if !self.occurs(server, Effect::Receives(packet.kind))? {
                 return Ok(false);
             }
@@ -592,6 +616,7 @@ impl World {
                 if let Some(host) = self.servers.get_mut(*server) {
                     host.links.remove(id);
                 }
+                self.bond_ends(link, *server);
                 self.service.closed(link);
             }
             Some(Who::Caller(caller)) => self.caller_loses(*caller, link),
@@ -617,6 +642,29 @@ impl World {
         self.leave(link, side);
     }
 
+    /// One end of every connection between two servers is gone; the other hears of it only then.
+    pub(super) fn half_close(&mut self, near: usize, far: usize, until: u64) {
+        for (link, side) in self.links_of(near) {
+            let who = self.far(link, side).map(|(_, who)| who);
+            if !matches!(who, Some(Who::Server(server, _)) if server == far) {
+                continue;
+            }
+            self.end(link, 1 - side, |end| {
+                end.ended_at = Some(end.ended_at.map_or(until, |at| at.min(until)));
+            });
+            self.schedule_arrival(link, 1 - side);
+            self.hears_of_end(link, side);
+        }
+    }
+
+    /// Whoever has not heard yet of the end of a connection does now.
+    pub(super) fn end_half_closed(&mut self) {
+        let now = self.now;
+        for end in self.links.values_mut().flat_map(|link| &mut link.ends) {
+            end.ended_at = end.ended_at.map(|at| at.min(now));
+        }
+    }
+
     /// A connection is reset: both ends hear of it, and what was under way is lost.
     pub(super) fn reset(&mut self, link: u64) {
         for side in 0..2 {
@@ -638,6 +686,17 @@ impl World {
             .flatten()
             .map(|(id, link)| (*link, self.side(*link, server, *id)))
             .collect()
+    }
+
+    /// Notes that a server hears no more of a connection.
+    pub(super) fn bond_ends(&mut self, link: u64, server: usize) {
+        let state = self.links.get(&link);
+        let bond = state.filter(|state| state.port == Port::Quorum);
+        if let Some(bond) = bond.map(|state| &state.bond)
+            && bond.leader == server
+        {
+            self.service.parts(bond);
+        }
     }
 
     /// The port and the far end of a connection, from one side.

@@ -38,6 +38,11 @@ impl Peeker {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Whether what comes next belongs to a state that was not sent in one piece.
+    pub(super) const fn is_in_snapshot(&self) -> bool {
+        self.is_in_snapshot
+    }
+
     /// The next whole packet.
     ///
     /// # Errors

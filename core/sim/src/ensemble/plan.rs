@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::ensemble::members::Change;
+use crate::ensemble::trials::Trial;
 use crate::plan::Plan;
 use crate::rng::{Rng, Stream};
 
@@ -37,6 +38,8 @@ pub struct Script {
     pub drift_ppm: u64,
     /// What goes wrong.
     pub faults: Vec<Planned>,
+    /// What is tried once all is well again.
+    pub trial: Trial,
 }
 
 /// What the servers of a run are.
@@ -146,6 +149,18 @@ pub enum Fault {
     DropClients(usize),
     /// An operator asks for another membership; of this version, if he says it.
     Reconfig(Vec<Change>, Option<i64>),
+    /// The first of two servers loses all connections to the other. That one hears of it only when
+    /// the fault ends: until then it is given what was under way, and talks to nobody.
+    HalfClose(usize, usize),
+    /// ENOSPC, after this many operations of the disk.
+    DiskFull(usize, u64),
+    /// EIO of whatever is written or synced, after this many operations of the disk.
+    DiskFails(usize, u64),
+    /// Its disk finishes nothing of the log.
+    StallDisk(usize),
+    /// The process dies, and a bit of what its disk holds is flipped: which one follows from this
+    /// number.
+    Rot(usize, u64),
 }
 
 /// The packets of the quorum protocol by name, for texts.
@@ -185,6 +200,13 @@ impl Script {
     /// The run of this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        let mut script = Self::without_plot(seed);
+        script.draw_plot(&mut Rng::keyed(seed, Stream::Plan, 12, 0));
+        script
+    }
+
+    /// The same, but for what [`plots`](super::plots) changes.
+    pub(super) fn without_plot(seed: u64) -> Self {
         let mut rng = Rng::keyed(seed, Stream::Plan, 10, 0);
         let mut base = Plan::new(seed);
         base.faults.clear();
@@ -196,6 +218,7 @@ impl Script {
         base.snapshot_txns = *rng.pick(&[4, 20, 100, 1000]).unwrap_or(&100);
         // Followers judge by usages that the oracle cannot know.
         base.enforce_quota = false;
+        base.tree_bytes_max = 0;
         let voters = *rng.pick(&[3, 3, 3, 3, 4, 5, 5, 7]).unwrap_or(&3);
         let observers = *rng.pick(&[0, 0, 0, 1, 2]).unwrap_or(&0);
         let cast = if rng.one_in(3) {
@@ -213,13 +236,16 @@ impl Script {
             history_txns: *rng.pick(&[1, 30, 500, 500]).unwrap_or(&500),
             drift_ppm: *rng.pick(&[0, 0, 1000, 50_000]).unwrap_or(&0),
             faults: Vec::new(),
+            trial: Trial::draw(&mut Rng::keyed(seed, Stream::Plan, 13, 0)),
             base,
         };
         script.faults = script.draw_faults(&mut rng);
         if rng.one_in(3) {
             script.faults.extend(script.draw_falling_behind(&mut rng));
         }
+        script.draw_empty_epoch(&mut Rng::keyed(seed, Stream::Plan, 20, 0));
         script.draw_reconfigs(&mut Rng::keyed(seed, Stream::Plan, 11, 0));
+        script.draw_mishaps(&mut Rng::keyed(seed, Stream::Plan, 12, 0));
         script
     }
 
@@ -257,13 +283,10 @@ impl Script {
                 } else {
                     rng.index(self.servers())
                 };
-                // Nobody leaves by chance, only in scenarios: who is taken in again while it cannot
-                // hear of it knows a membership without itself, and stays alone until its
-                // operator gives it another.
-                if rng.below(2) == 0 {
-                    Change::Vote(server)
-                } else {
-                    Change::Observe(server)
+                match rng.below(5) {
+                    0 | 1 => Change::Vote(server),
+                    2 => Change::Observe(server),
+                    _ => Change::Remove(server),
                 }
             });
             let changes = changes.collect();
@@ -381,7 +404,32 @@ impl Script {
         ]
     }
 
-    fn draw_condition(&self, rng: &mut Rng) -> When {
+    /// A leader is cut off with transactions of its own; the others begin an epoch, and all stop
+    /// before anything is proposed in it: who has the later epoch has the lower zxid.
+    fn draw_empty_epoch(&mut self, rng: &mut Rng) {
+        if !rng.one_in(6) {
+            return;
+        }
+        let begin = rng.between(self.base.duration_us / 4, self.base.duration_us * 2 / 3);
+        self.faults.push(Planned {
+            when: When::At(begin),
+            fault: Fault::Isolate(LEADER),
+            for_us: rng.between(500, 1500) * 1000,
+        });
+        // The first epoch is begun by all who can.
+        let first = self.voters as u64;
+        self.faults.push(Planned {
+            when: When::On {
+                server: None,
+                effect: Effect::Stores(Durable::Current),
+                count: rng.between(first + 1, first + self.servers() as u64),
+            },
+            fault: Fault::Kill((0..self.servers()).collect()),
+            for_us: rng.between(20, 300) * 1000,
+        });
+    }
+
+    pub(super) fn draw_condition(&self, rng: &mut Rng) -> When {
         let packets = [
             2, 2, 3, 3, 3, 4, 4, 8, 10, 10, 11, 12, 12, 13, 14, 15, 17, 18, 7,
         ];
@@ -495,6 +543,11 @@ impl Fault {
                 let changes = changes.iter().map(|change| change.map(one)).collect();
                 Self::Reconfig(changes, *version)
             }
+            Self::HalfClose(near, far) => Self::HalfClose(one(near), one(far)),
+            Self::DiskFull(server, count) => Self::DiskFull(one(server), *count),
+            Self::DiskFails(server, count) => Self::DiskFails(one(server), *count),
+            Self::StallDisk(server) => Self::StallDisk(one(server)),
+            Self::Rot(server, place) => Self::Rot(one(server), *place),
         }
     }
 }

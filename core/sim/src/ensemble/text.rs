@@ -13,6 +13,10 @@
 //! on any stores:append 20 power @ for 1s     # who has just stored it
 //! at 2s isolate ^ for 1500ms                 # who leads
 //! at 3s reconfig +D ~B -A                    # D votes, B observes, A leaves
+//! at 4s half-close A B for 1s                # B hears of the end a second later
+//! at 5s disk-full A 3 for 1s                 # after three operations more; or disk-fails
+//! at 6s rot A 77                             # bit number 77, so to speak
+//! trial idle                                 # what is tried in the end
 //! ```
 
 use core::fmt;
@@ -22,6 +26,7 @@ use crate::ensemble::plan::{
     ACTOR, Cast, DURABLES, Effect, Fault, LEADER, PACKETS, Planned, SERVERS_MAX, Script, When,
     letter,
 };
+use crate::ensemble::trials::Trial;
 
 /// Reads a script.
 ///
@@ -33,9 +38,10 @@ pub fn parse(text: &str) -> Result<Script, String> {
         .find_map(|line| line.trim().strip_prefix("seed "))
         .map_or(Ok(0), |seed| seed.trim().parse::<u64>())
         .map_err(|error| format!("seed: {error}"))?;
-    let mut script = Script::new(seed);
+    let mut script = Script::without_plot(seed);
     script.faults.clear();
     script.cast = Cast::Service;
+    script.trial = Trial::None;
     script.voters = 3;
     script.observers = 0;
     script.spares = 0;
@@ -76,8 +82,10 @@ fn statement(script: &mut Script, words: &[&str]) -> Result<(), String> {
             script.sync_limit = number(sync)?;
         }
         ["snapshots", txns] => base.snapshot_txns = number(txns)?,
+        ["slices", bytes] => base.slice_bytes = number(bytes)?,
         ["outstanding", count] => base.outstanding_max = number(count)?,
         ["history", txns] => script.history_txns = number(txns)?,
+        ["trial", name] => script.trial = Trial::parse(name)?,
         ["drift", ppm] => script.drift_ppm = number(ppm)?,
         ["preallocate", bytes] => base.preallocate_bytes = number(bytes)?,
         ["logfile", bytes] => base.log_file_bytes = number(bytes)?,
@@ -145,6 +153,11 @@ fn planned(when: When, words: &[&str]) -> Result<Planned, String> {
             let changes = words.iter().map(|word| change(word));
             Fault::Reconfig(changes.collect::<Result<_, _>>()?, version)
         }
+        ["half-close", near, far] => Fault::HalfClose(server(near)?, server(far)?),
+        ["disk-full", name, count] => Fault::DiskFull(server(name)?, number(count)?),
+        ["disk-fails", name, count] => Fault::DiskFails(server(name)?, number(count)?),
+        ["stall-disk", name] => Fault::StallDisk(server(name)?),
+        ["rot", name, place] => Fault::Rot(server(name)?, number(place)?),
         _ => return Err(format!("unknown fault {}", words.join(" "))),
     };
     Ok(Planned {
@@ -245,9 +258,11 @@ impl fmt::Display for Script {
         writeln!(f, "reap {}ms", base.reap_ms)?;
         writeln!(f, "limits {} {}", self.init_limit, self.sync_limit)?;
         writeln!(f, "snapshots {}", base.snapshot_txns)?;
+        writeln!(f, "slices {}", base.slice_bytes)?;
         writeln!(f, "outstanding {}", base.outstanding_max)?;
         writeln!(f, "history {}", self.history_txns)?;
         writeln!(f, "drift {}", self.drift_ppm)?;
+        writeln!(f, "trial {}", self.trial)?;
         writeln!(f, "preallocate {}", base.preallocate_bytes)?;
         writeln!(f, "logfile {}", base.log_file_bytes)?;
         writeln!(f, "extended {}", yes(base.extended_types))?;
@@ -317,6 +332,13 @@ impl fmt::Display for Fault {
                 }
                 version.map_or(Ok(()), |version| write!(f, " version {version}"))
             }
+            Self::HalfClose(near, far) => {
+                write!(f, "half-close {} {}", letter(*near), letter(*far))
+            }
+            Self::DiskFull(one, count) => write!(f, "disk-full {} {count}", letter(*one)),
+            Self::DiskFails(one, count) => write!(f, "disk-fails {} {count}", letter(*one)),
+            Self::StallDisk(one) => write!(f, "stall-disk {}", letter(*one)),
+            Self::Rot(one, place) => write!(f, "rot {} {place}", letter(*one)),
         }
     }
 }

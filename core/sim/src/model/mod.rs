@@ -7,6 +7,7 @@
 //! watches in [`watch`].
 
 pub mod acl;
+pub mod memory;
 pub mod path;
 pub mod quota;
 pub mod read;
@@ -29,6 +30,11 @@ pub struct Settings {
     pub extended_types: bool,
     /// `enforceQuota`.
     pub enforce_quota: bool,
+    /// `zabra.treeBytesMax`; 0 is unlimited. Whether a write passes it is the server's to say, and
+    /// the oracle's to believe.
+    pub tree_bytes_max: u64,
+    /// The operation of a request for which there is no room, if the server says so.
+    pub full_at: Option<usize>,
 }
 
 /// Who asks, and under which transaction.

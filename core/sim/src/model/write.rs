@@ -77,7 +77,7 @@ impl State {
                 work.close_session(caller.session);
                 Ok(Body::Empty)
             }
-            _ => work.single(op),
+            _ => work.single(op).and_then(|body| work.fits(0, body)),
         };
         let is_rolled_back = matches!(&result, Ok(Body::Multi(results))
             if results.iter().any(|(kind, ..)| *kind == -1));
@@ -355,7 +355,8 @@ impl Work<'_> {
         let mut results = Vec::new();
         let mut failed = None;
         for (index, op) in ops.iter().enumerate() {
-            match self.single(op) {
+            let result = self.single(op).and_then(|body| self.fits(index, body));
+            match result {
                 Ok(body) => results.push((result_kind(op), 0, body)),
                 Err(err) => {
                     failed = Some((index, err));
@@ -373,6 +374,14 @@ impl Work<'_> {
         };
         let results = (0..ops.len()).map(|index| (-1, error(index), Body::Number(error(index))));
         Ok(Body::Multi(results.collect()))
+    }
+
+    /// The outcome of an operation, unless there is no room for it.
+    fn fits(&self, index: usize, body: Body) -> Result<Body, i32> {
+        if self.settings.full_at == Some(index) {
+            return Err(QUOTA_EXCEEDED);
+        }
+        Ok(body)
     }
 
     fn close_session(&mut self, session: i64) {

@@ -5,12 +5,15 @@
 //! with the [model](crate::model). Start at [`Oracle`].
 
 pub mod connection;
+mod full;
 pub mod session;
 pub mod snapshot;
 pub(crate) mod txn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+
+use full::Full;
 
 use crate::marks::Marks;
 use crate::model::{Settings, State, Trigger, quota, write};
@@ -463,6 +466,22 @@ impl Oracle {
                     applied = other;
                     break;
                 }
+            }
+        }
+        if self.settings.tree_bytes_max > 0 {
+            let versions = self.versions.versions.iter().map(|version| &version.state);
+            let full = Full {
+                max: self.settings.tree_bytes_max,
+                before: state,
+                granted: &applied,
+            };
+            if let Some(at) = full.judge(found, versions)? {
+                let settings = Settings {
+                    full_at: Some(at),
+                    ..self.settings.clone()
+                };
+                applied = state.write(&pending.op, &pending.caller, stamp, &settings, usage);
+                self.marks.hit("tree_full");
             }
         }
         let is_as_expected =

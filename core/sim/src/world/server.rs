@@ -26,8 +26,11 @@ impl World {
             wall,
         };
         let config = self.plan.config();
+        let entropy = self.rng(Stream::Server, SERVER).bits();
+        let inner =
+            boot::restore(config, entropy).map_err(|error| Violation::new("recovery", error))?;
         let mut recording = Recording {
-            inner: boot::restore(&config, self.plan.seed ^ self.life),
+            inner,
             snapshot: None,
             txns: Vec::new(),
         };
@@ -43,8 +46,10 @@ impl World {
         if self.life > 0 {
             self.oracle.restarted(recovered.last.0, self.now)?;
         }
-        let entropy = self.rng(Stream::Server, SERVER).bits();
-        let core = boot::start(config, recording.inner, &recovered, entropy, now);
+        let core = recording
+            .inner
+            .finish(boot::found(&recovered, now))
+            .map_err(|error| Violation::new("recovery", error))?;
         self.life += 1;
         let options = LogOptions {
             preallocate_bytes: self.plan.preallocate_bytes,

@@ -12,8 +12,10 @@ use super::{Core, Server};
 use crate::error::ErrorCode;
 use crate::ids::{LinkId, SessionId, Xid, Zxid};
 use crate::jute::take;
+use crate::server::Event;
 use crate::server::conn::Pending;
 use crate::server::prep::{Prep, Refusal, portable, wants_ephemeral};
+use crate::tree::footprint;
 use crate::wire::client::OpCode;
 use crate::wire::quorum::{Forwarded, Revalidated, Revalidation, Touch};
 use crate::wire::records::Id;
@@ -24,6 +26,11 @@ use crate::wire::txn::Txn;
 const FORWARDED_BYTES_MAX: usize = 256 << 20;
 /// What a request costs beside its bytes.
 const REQUEST_BYTES: usize = 256;
+
+/// What sessions may take beside a tree that is as large as it may be: this share of that, and at
+/// least so many bytes.
+const SESSIONS_SHARE: u64 = 16;
+const SESSIONS_BYTES_MIN: u64 = 1 << 20;
 
 /// Requests of a learner that wait for its `sync`.
 #[derive(Default)]
@@ -200,6 +207,11 @@ impl Core {
             OpCode::CREATE_SESSION => {
                 let mut input = body;
                 let timeout_ms: i32 = take(&mut input).unwrap_or(0);
+                // The learner closes the connection when its patience ends: there is no answer by
+                // which a session is refused that is not there yet.
+                if !self.tree.has_session(session) && !self.admits_session() {
+                    return;
+                }
                 self.create_session(session, timeout_ms, Owner::Learner(from), None);
             }
             OpCode::CLOSE_SESSION => self.close_session(session, None, cxid),
@@ -312,8 +324,25 @@ impl Core {
             self.tracker.add(session, alive_ms, now);
         }
         self.own(session, owner);
+        if let Some(zxid) = self.next_zxid() {
+            self.overlay.grow(zxid, footprint::SESSION_BYTES);
+        }
         let txn = Txn::CreateSession { timeout_ms };
         self.propose(session, Xid(0), OpCode::CREATE_SESSION, &txn, link);
+    }
+
+    /// Whether there is room for another session.
+    ///
+    /// There still is some when there is none for znodes: who wants to delete some needs a session.
+    pub(in crate::server) fn admits_session(&mut self) -> bool {
+        let max = self.config.tree_bytes_max;
+        let used = self.overlay.memory(&self.tree);
+        let reserve = (max / SESSIONS_SHARE).max(SESSIONS_BYTES_MIN);
+        let full = max != 0 && used + footprint::SESSION_BYTES > max.saturating_add(reserve);
+        if full {
+            self.events.push(Event::TreeFull { used, max });
+        }
+        !full
     }
 
     /// A local client's sync. Leading, its turn comes when a quorum has confirmed that it does.

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::{Core, Server};
-use crate::ids::{LinkId, SessionId, Xid, Zxid};
+use crate::ids::{Instant, LinkId, SessionId, Xid, Zxid};
 use crate::server::conn::{Pending, Stage};
 use crate::wire::client::OpCode;
 use crate::wire::quorum::{Forwarded, Revalidated, Revalidation, Touch};
@@ -62,6 +62,16 @@ impl Server {
             self.refuse_session(link, session);
         }
         self.proceed(link);
+    }
+
+    /// Answers the leader's PING. The next sign of each client is then to be told with the next.
+    pub(super) fn answer_ping(&mut self) {
+        for Touch { session, .. } in self.core.tell_touched() {
+            let link = self.by_session.get(&session);
+            if let Some(conn) = link.and_then(|link| self.conns.get_mut(link)) {
+                conn.quiet_until = Instant::default();
+            }
+        }
     }
 
     /// The connection that waits for a transaction, if it is one of this server's.
@@ -153,10 +163,10 @@ impl Core {
         }
     }
 
-    /// The leader asks for a sign of life, and for those of the clients.
-    pub(super) fn tell_touched(&mut self) {
+    /// The leader asks for a sign of life, and for those of the clients. Returns whose they were.
+    fn tell_touched(&mut self) -> Vec<Touch> {
         let Some(ensemble) = self.ensemble_mut() else {
-            return;
+            return Vec::new();
         };
         let touched = core::mem::take(&mut ensemble.learning.touched);
         let touches = touched.into_iter().map(|(session, timeout_ms)| Touch {
@@ -165,6 +175,7 @@ impl Core {
         });
         let touches: Vec<Touch> = touches.collect();
         ensemble.zab.pong(Touch::to_bytes(&touches));
+        touches
     }
 
     /// Whether what waits for the leader's SYNC does.

@@ -4,7 +4,7 @@
 //! Source: `LocalSessionTracker`, `UpgradeableSessionTracker`, `ReadOnlyZooKeeperServer`.
 
 use crate::error::ErrorCode;
-use crate::ids::{LinkId, SessionId, Xid};
+use crate::ids::{Instant, LinkId, SessionId, Xid};
 use crate::jute;
 use crate::server::conn::{Conn, Stage};
 use crate::server::prep::wants_ephemeral;
@@ -83,6 +83,7 @@ impl Server {
         let link = self.by_session.get(&session);
         if let Some(conn) = link.and_then(|link| self.conns.get_mut(link)) {
             conn.local = false;
+            conn.quiet_until = Instant::default();
         }
     }
 }
@@ -140,6 +141,10 @@ impl Core {
         }
         // Once is enough: what follows is behind it in the order.
         if ensemble.learning.upgrade(conn.session) {
+            if !self.admits_session() {
+                self.session_forgotten(conn.session);
+                return Passage::Refused(ErrorCode::QUOTA_EXCEEDED);
+            }
             let timeout_ms = i32::try_from(conn.timeout_ms).unwrap_or(i32::MAX);
             if self.learns() {
                 let op = OpCode::CREATE_SESSION;

@@ -8,6 +8,8 @@ mod learning;
 mod local;
 mod reconfig;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -197,7 +199,7 @@ impl Server {
             zab::Output::Request { from, data, ids } => self.forwarded(from, data, ids),
             zab::Output::SyncAnswered(link) => self.release_learner(link),
             zab::Output::Synced => self.synced(),
-            zab::Output::PingDue => core.tell_touched(),
+            zab::Output::PingDue => self.answer_ping(),
             zab::Output::Touches(data) => core.touched(&data),
             zab::Output::Revalidate { from, data } => self.revalidate(from, &data),
             zab::Output::Revalidated(data) => self.revalidated(&data),
@@ -243,7 +245,11 @@ impl Server {
             ensemble.leading = Leading::default();
             ensemble.learning = Learning::default();
         }
-        core.forget_learners();
+        // A leader is told its role when a quorum is in step; others may have asked for the state
+        // before that.
+        if !matches!(role, Role::Leading { .. }) {
+            core.forget_learners();
+        }
     }
 
     /// The role is established, and the tree holds all that was committed before.

@@ -8,12 +8,12 @@ use alloc::string::String;
 use bytes::Bytes;
 
 use super::{Core, Ensemble, Output, Server, SnapshotOp};
-use crate::ids::{LinkId, Zxid};
+use crate::ids::{Instant, LinkId, Zxid};
+use crate::server::pace::{Pace, SLICES_MAX};
 use crate::tree::{LoadError, Piece, StreamLoader};
 
-/// Bytes of the state that one step makes for a learner. Whoever asks meanwhile waits for the
-/// step. Four times as much made the state arrive no sooner.
-const SLICE_BYTES: usize = 32 * 1024;
+/// How much of the state leaves in a microsecond, at most.
+const BYTES_PER_US: u64 = 200;
 
 /// Snapshots of the state between servers.
 #[derive(Default)]
@@ -22,6 +22,7 @@ pub(super) struct State {
     wanted: VecDeque<LinkId>,
     /// The one that is being sent it.
     sending: Option<LinkId>,
+    pace: Pace,
     /// What a leader sends.
     loading: Option<(Zxid, StreamLoader)>,
     /// The state that a leader has sent, on its way to this server's disk.
@@ -40,7 +41,7 @@ impl Server {
         let core = &mut self.core;
         core.abandon_file();
         // As a packet's data: the longest string or data that a peer may send.
-        let bytes_max = core.config.frame_bytes_max as usize * 2;
+        let bytes_max = (core.config.frame_bytes_max as usize).saturating_mul(2);
         let Some(ensemble) = core.ensemble.as_deref_mut() else {
             return;
         };
@@ -122,12 +123,33 @@ impl Core {
         }
     }
 
-    /// Sends the next slice of the state to the learner whose turn it is.
-    pub(in crate::server) fn state_slice(&mut self) {
-        if !self.wants_state() {
-            return;
+    /// When the next slice is due, if one can be sent.
+    pub(in crate::server) fn next_state_slice(&self) -> Option<Instant> {
+        let ensemble = self.ensemble.as_deref()?;
+        self.wants_state().then_some(ensemble.state.pace.due())
+    }
+
+    /// Sends the slices of the state that are due, to the learner whose turn it is.
+    pub(in crate::server) fn state_slices(&mut self) {
+        for _ in 0..SLICES_MAX {
+            if self
+                .next_state_slice()
+                .is_none_or(|due| due > self.now.instant)
+            {
+                return;
+            }
+            self.state_slice();
         }
-        let Self { ensemble, tree, .. } = self;
+    }
+
+    fn state_slice(&mut self) {
+        let Self {
+            ensemble,
+            tree,
+            config,
+            now,
+            ..
+        } = self;
         let Some(ensemble) = ensemble.as_deref_mut() else {
             return;
         };
@@ -152,7 +174,9 @@ impl Core {
             state.sending = None;
             return;
         }
-        match tree.snapshot_piece(SLICE_BYTES) {
+        let slice_bytes = config.state_slice_bytes as usize;
+        state.pace.left(now.instant, slice_bytes, BYTES_PER_US);
+        match tree.snapshot_piece(slice_bytes) {
             Some(Piece::Part(bytes)) => zab.snapshot_chunk(link, &bytes.into()),
             Some(Piece::Last(bytes)) => {
                 zab.snapshot_chunk(link, &bytes.into());

@@ -66,7 +66,7 @@ impl Server {
         for session in owners {
             text += &format!("{session}:\n");
             let mut paths: Vec<String> = tree.ephemerals(session).map(|id| tree.path(id)).collect();
-            paths.sort_unstable();
+            paths.sort();
             for path in paths {
                 text += &format!("\t{path}\n");
             }

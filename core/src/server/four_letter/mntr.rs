@@ -1,4 +1,6 @@
-//! What monitoring reads: `mntr`, every metric of a ZooKeeper 3.9 by its name there.
+//! What monitoring reads: `mntr`, every metric of a ZooKeeper 3.9 by its name there, but those whose
+//! names hold a learner's id (`N_learner_handler_qp_size` and `_time_ms`: packets wait in no queue
+//! here) or a znode's name (`NAME_read_per_namespace`, `_write_`).
 //!
 //! Consumers look keys up, and some complain of one that is missing; so what has no counterpart
 //! here (the queues between its threads, TLS) is told as ZooKeeper tells what is at

@@ -245,8 +245,7 @@ impl Items {
     }
 
     fn acl(&mut self, tree: &mut Tree, id: i64, list: Arc<[Acl]>) -> AclId {
-        let own = tree.acls.next_id();
-        tree.acls.restore(own, list);
+        let own = tree.acls.number(list);
         self.acls.insert(id, own);
         own
     }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use super::peer::{Link, Peer, Purpose, Reach};
 use crate::ids::{Instant, LinkId, ServerId};
 use crate::link::{Endpoint, LinkInput, Port};
+use crate::sorted;
 use crate::wire::election::{Initial, InitialVersion, Notification};
 use crate::zab::io::{Event, Options, Output};
 use crate::zab::outbox::Outbox;
@@ -56,7 +57,7 @@ pub(super) struct Mesh {
     multi_address: bool,
     listen_on_all_ips: bool,
     connect_timeout_ms: u32,
-    /// For how long a connection may be silent: tickTime * syncLimit.
+    /// For how long a connection may be silent.
     silence_ms: u64,
     retry_ms_min: u64,
     retry_ms_max: u64,
@@ -75,13 +76,18 @@ impl Mesh {
         // servers that could talk again do not.
         let connect_ms = u64::from(options.connect_timeout_ms);
         let retry_ms_max = connect_ms.min(u64::from(options.notification_ms_max));
+        // Source: QuorumPeer.createCnxnManager.
+        let silence_ms = match options.election_silence_ms {
+            Some(ms) => u64::from(ms),
+            None => u64::from(options.tick_ms) * u64::from(options.sync_limit),
+        };
         Self {
             me: options.me,
-            own: Vec::new(),
+            own: options.election.clone(),
             multi_address: options.multi_address,
             listen_on_all_ips: options.listen_on_all_ips,
             connect_timeout_ms: options.connect_timeout_ms,
-            silence_ms: (u64::from(options.tick_ms) * u64::from(options.sync_limit)).max(1),
+            silence_ms: silence_ms.max(1),
             retry_ms_min,
             retry_ms_max: retry_ms_max.max(retry_ms_min),
             links: BTreeMap::new(),
@@ -112,7 +118,7 @@ impl Mesh {
             };
             (id, peer)
         });
-        self.peers = peers.collect();
+        self.peers = sorted::map(peers);
         out.outputs
             .push(Output::Listen(Port::Election, self.listen_at()));
     }
@@ -136,12 +142,7 @@ impl Mesh {
         if !self.listen_on_all_ips {
             return self.own.clone();
         }
-        let ports: BTreeSet<u16> = self.own.iter().map(|own| own.port).collect();
-        let everywhere = ports.into_iter().map(|port| Endpoint {
-            host: String::from("0.0.0.0"),
-            port,
-        });
-        everywhere.collect()
+        Endpoint::everywhere(&self.own)
     }
 
     pub(super) fn owns(&self, link: LinkId) -> bool {
@@ -232,8 +233,8 @@ impl Mesh {
             return;
         };
         link.peer = Some(address);
-        // One that is nowhere in its own membership has no address to tell, and is taken for one
-        // of those that never told any.
+        // One that never was in a membership of its own has no address to tell, and is taken for
+        // one of those that never told any.
         let version = match self.own.as_slice() {
             [] => InitialVersion::Bare,
             _ if self.multi_address => InitialVersion::V2,

@@ -32,13 +32,16 @@ pub use self::vote::{Standing, Vote};
 use super::io::{Event, Options};
 use super::membership::Membership;
 use super::outbox::Outbox;
-use crate::ids::{Epoch, Instant, LinkId, ServerId};
+use crate::ids::{Epoch, Instant, LinkId, ServerId, Zxid};
 use crate::link::{Endpoint, LinkInput};
 use crate::wire::election::{Notification, State, VERSION};
 
 /// Milliseconds that an observer waits at most before it looks again, so that all of a lost leader
 /// do not come at once. Source: `zookeeper.observer.election.DelayMs`.
 const OBSERVER_DELAY_MS_MAX: u64 = 200;
+/// Shortest pauses between two words after which a round has come to nothing, where another may do
+/// better.
+const TURN_PAUSE: u64 = 8;
 /// Milliseconds in which the same is not answered with the same: two servers that each answer the
 /// other's answer at once would never stop.
 const SAME_ANSWER_MS: u64 = 100;
@@ -78,6 +81,8 @@ pub struct Election {
     reconfig_enabled: bool,
     resend_ms_min: u64,
     resend_ms_max: u64,
+    /// The pause from which on another round is tried: see [`Voters::takes_turns`].
+    turn_ms: u64,
     /// The state of the generator of an observer's delays.
     entropy: u64,
     voters: Voters,
@@ -97,6 +102,8 @@ pub struct Election {
     /// Those of which the last that was heard is that they look.
     looking: BTreeSet<ServerId>,
     answers: BTreeMap<ServerId, Answer>,
+    /// The epoch and the last transaction of each voter that has voted for itself.
+    histories: BTreeMap<ServerId, (i64, Zxid)>,
     /// Since when those are connected that have said nothing since.
     unheard: BTreeMap<ServerId, Instant>,
     /// Whether those that look are still to be told the vote of the established role.
@@ -112,11 +119,13 @@ impl Election {
         let mut mesh = Mesh::new(options);
         mesh.begin(addresses(&voters), out);
         let resend_ms_min = u64::from(options.notification_ms_min).max(1);
+        let resend_ms_max = u64::from(options.notification_ms_max).max(resend_ms_min);
         Self {
             me: options.me,
             reconfig_enabled: options.reconfig_enabled,
             resend_ms_min,
-            resend_ms_max: u64::from(options.notification_ms_max).max(resend_ms_min),
+            resend_ms_max,
+            turn_ms: (resend_ms_min * TURN_PAUSE).min(resend_ms_max),
             entropy,
             text: voters.committed.to_text(),
             voters,
@@ -129,6 +138,7 @@ impl Election {
             gossip: None,
             electors: BTreeSet::new(),
             returned: BTreeSet::new(),
+            histories: BTreeMap::new(),
             looking: BTreeSet::new(),
             answers: BTreeMap::new(),
             unheard: BTreeMap::new(),
@@ -212,6 +222,9 @@ impl Election {
         {
             *resend_ms = (*resend_ms * 2).min(self.resend_ms_max);
             *resend_at = out.now.plus_ms(*resend_ms);
+            if *resend_ms >= self.turn_ms && self.voters.takes_turns() {
+                self.round.begin(self.standing);
+            }
             self.tell_everyone(out);
         }
         self.happened(happenings, out);
@@ -260,6 +273,8 @@ impl Election {
         self.looking.clear();
         self.answers.clear();
         self.unheard.clear();
+        let voters = &self.voters;
+        self.histories.retain(|server, _| voters.contains(*server));
         if let Phase::Looking { since, .. } = self.phase {
             self.begin(since, out);
         }
@@ -286,6 +301,11 @@ impl Election {
     /// Source: spec 2.9, ZOOKEEPER-3109.
     pub fn voter_returned(&mut self) -> Option<ServerId> {
         self.returned.pop_first()
+    }
+
+    /// The epoch and the last transaction of a voter, as it told them when it last voted for itself.
+    pub(super) fn history_of(&self, server: ServerId) -> Option<(i64, Zxid)> {
+        self.histories.get(&server).copied()
     }
 
     fn begin(&mut self, since: Instant, out: &mut Outbox) {
@@ -349,6 +369,10 @@ impl Election {
             self.looking.insert(from);
         } else {
             self.looking.remove(&from);
+        }
+        if asks && ballot.vote.leader == from && self.voters.contains(from) {
+            let history = (ballot.vote.epoch, ballot.vote.zxid);
+            self.histories.insert(from, history);
         }
         if !self.voters.contains(from) {
             // ZooKeeper answers in any case; one that does not look has no use for it.

@@ -5,6 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::vote::{Ballot, Standing, Vote, Voters};
 use crate::ids::{Instant, ServerId};
+use crate::sorted;
 use crate::wire::election::State;
 
 /// How long a quorum waits for a better vote of those that were not heard of.
@@ -103,6 +104,14 @@ impl Round {
         self.agreed = None;
     }
 
+    /// Goes on in a later round, with this proposal.
+    fn join(&mut self, number: i64, proposal: Vote) {
+        self.number = number;
+        self.clear();
+        self.proposal = proposal;
+        self.proposal.round = number;
+    }
+
     pub(super) const fn number(&self) -> i64 {
         self.number
     }
@@ -164,18 +173,22 @@ impl Round {
         if vote.is_untrusted() {
             return Tell::Nobody;
         }
-        if self.first.is_untrusted() || !voters.contains(vote.leader) {
+        if self.first.is_untrusted() {
             return Tell::Nobody;
         }
-        let tell = if vote.round > self.number {
-            self.number = vote.round;
-            self.clear();
-            self.proposal = if voters.beats(&vote, &self.first) {
-                vote
+        if !voters.contains(vote.leader) {
+            // It has a vote, and does not know it yet, and stays in its round. In ZooKeeper, which
+            // ignores it, nobody is elected any more if its vote is needed.
+            return if vote.round > self.number {
+                self.join(vote.round, self.first);
+                Tell::Everyone
             } else {
-                self.first
+                Tell::Nobody
             };
-            self.proposal.round = self.number;
+        }
+        let tell = if vote.round > self.number {
+            let better = voters.beats(&vote, &self.first);
+            self.join(vote.round, if better { vote } else { self.first });
             Tell::Everyone
         } else if voters.beats(&vote, &self.proposal) {
             self.proposal = vote;
@@ -247,7 +260,7 @@ impl Round {
             .received
             .iter()
             .filter(|(_, other)| other.agrees(ballot));
-        let mut agreeing: BTreeSet<_> = others.map(|(id, _)| *id).collect();
+        let mut agreeing = sorted::set(others.map(|(id, _)| *id));
         if voters.contains(self.me) && !self.first.is_untrusted() && self.proposal == ballot.vote {
             agreeing.insert(self.me);
         }

@@ -39,6 +39,7 @@ fn options(me: i64, committed: Membership) -> Options {
         observer: false,
         committed,
         last_seen: None,
+        election: Vec::new(),
         reconfig_enabled: false,
         tick_ms: 2000,
         init_limit: 10,
@@ -50,6 +51,7 @@ fn options(me: i64, committed: Membership) -> Options {
         notification_ms_min: 200,
         notification_ms_max: 60_000,
         connect_timeout_ms: 5000,
+        election_silence_ms: None,
         history_txns_min: 500,
         history_bytes_max: 1 << 20,
     }

@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 use core::cmp::Ordering;
 
 use crate::ids::{Epoch, ServerId, Zxid};
+use crate::sorted;
 use crate::wire::election::State;
 use crate::zab::membership::Membership;
 use crate::zab::quorum::Views;
@@ -144,7 +145,7 @@ impl Voters {
     pub(super) fn ids(&self) -> BTreeSet<ServerId> {
         let views = self.views();
         let voters = views.iter().flat_map(Membership::voters);
-        voters.map(|(id, _)| id).collect()
+        sorted::set(voters.map(|(id, _)| id))
     }
 
     /// Whether `these` are a quorum of every membership.
@@ -158,15 +159,28 @@ impl Voters {
     ///
     /// Source: spec 1.8; ZOOKEEPER-498.
     pub(super) fn beats(&self, candidate: &Vote, current: &Vote) -> bool {
-        if !self.weighs(candidate.leader) {
+        let round = candidate.round;
+        if !self.weighs(candidate.leader, round) {
             return false;
         }
-        !self.weighs(current.leader) || candidate.cmp_merit(current).is_gt()
+        !self.weighs(current.leader, round) || candidate.cmp_merit(current).is_gt()
     }
 
-    fn weighs(&self, server: ServerId) -> bool {
-        self.views()
-            .iter()
-            .any(|members| members.is_voter(server) && members.weight(server) > 0)
+    /// Whether a pending change lets another server lead than the membership in force does. A voter
+    /// that has not heard of the change does not know such a server, nor where it is, and will not
+    /// vote for it. If there is no quorum without that voter, only one that it knows can be
+    /// elected; but the others may be those that have all that is committed. So they take turns.
+    pub(super) fn takes_turns(&self) -> bool {
+        self.views().pending().is_some_and(|pending| {
+            let mut voters = pending.voters();
+            voters.any(|(id, _)| !self.committed.is_voter(id))
+        })
+    }
+
+    fn weighs(&self, server: ServerId, round: i64) -> bool {
+        let weighs = |members: &Membership| members.is_voter(server) && members.weight(server) > 0;
+        let is_turn_of_all = round % 2 != 0;
+        let views = self.views();
+        weighs(&self.committed) || (is_turn_of_all && views.pending().is_some_and(weighs))
     }
 }

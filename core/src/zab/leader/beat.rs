@@ -25,7 +25,6 @@ impl Leader {
         self.next_beat = lasting.out.now.plus_ms(half_ms);
         self.beats += 1;
         self.judge(lasting);
-        self.check_outbid()?;
         self.drop_silent(lasting);
         self.check_own(lasting)?;
         let last = lasting.history.last();

@@ -230,10 +230,11 @@ impl Leader {
             (handler.stage >= Stage::Synced).then_some(handler.acked)
         };
         let voters = membership.voters().map(|(id, _)| id);
-        let mut best: Vec<(Zxid, ServerId)> = voters
-            .filter_map(|id| acked(id).map(|zxid| (zxid, id)))
-            .collect();
-        best.sort_by_key(|&(zxid, _)| core::cmp::Reverse(zxid));
+        let mut best: Vec<(Zxid, ServerId)> = Vec::new();
+        for (zxid, id) in voters.filter_map(|id| acked(id).map(|zxid| (zxid, id))) {
+            let at = best.partition_point(|&(other, _)| other >= zxid);
+            best.insert(at, (zxid, id));
+        }
         best.into_iter().map(|(_, id)| id).collect()
     }
 
@@ -356,18 +357,21 @@ impl Leader {
     }
 
     /// Whether a quorum of the voters of a membership takes part in the broadcast. Whoever observes
-    /// is sent no proposals, and could not acknowledge the change.
+    /// is sent no proposals, and could not acknowledge the change; one that does not know yet that
+    /// it observes will come back as one that does, which a ZooKeeper leader does not look at.
     ///
     /// Source: `Leader.isQuorumSynced`, which counts `forwardingFollowers`.
     pub(crate) fn can_reconfigure_to(&self, membership: &Membership, lasting: &Lasting) -> bool {
-        membership.has_quorum_of(|id| {
-            id == lasting.options.me
-                || self
-                    .ids
-                    .get(&id)
-                    .and_then(|link| self.learners.get(link))
-                    .is_some_and(|handler| handler.stage == Stage::Live && !handler.observer)
-        })
+        let follows = |id| {
+            let link = self.ids.get(&id);
+            let handler = link.and_then(|link| self.learners.get(link));
+            handler.is_some_and(|handler| handler.stage == Stage::Live && !handler.observer)
+        };
+        let observes = |id| {
+            let member = lasting.committed.member(id);
+            member.is_some_and(|member| !member.voter)
+        };
+        membership.has_quorum_of(|id| id == lasting.options.me || (follows(id) && !observes(id)))
     }
 
     /// A membership comes into force.

@@ -11,6 +11,7 @@ use super::handler::Stage;
 use super::{Close, Leader, Phase};
 use crate::ids::{Epoch, LinkId};
 use crate::wire::quorum::{LearnerInfo, PROTOCOL, Packet, PacketType};
+use crate::zab::election::Election;
 use crate::zab::lasting::{Lasting, Left};
 
 /// Connections that have not said yet whose they are; the oldest goes when there is another.
@@ -101,7 +102,7 @@ impl Leader {
             | Phase::Established { epoch }
                 if member && accepted > epoch =>
             {
-                self.outbid = Some(accepted);
+                self.outbid = Some((link, accepted));
             }
             Phase::Promising { .. } => {}
             Phase::Agreeing { epoch }
@@ -200,13 +201,42 @@ impl Leader {
     /// A server that has promised itself to a later epoch, of somebody who did not come to lead,
     /// can never follow in this one. With ZooKeeper's leader it stays outside until the leader
     /// changes for another reason; here the next epoch is begun for it, once.
-    pub(super) fn check_outbid(&self) -> Result<(), Left> {
-        match self.outbid {
-            None => Ok(()),
-            Some(epoch) => Err(Left::Look(format!(
+    ///
+    /// Not for one that has also followed in a later epoch, or has more of this one: had a quorum of
+    /// this ensemble led it there, this leader would not have one. It would win the election, and
+    /// what it has would take the place of what was acknowledged here.
+    pub(crate) fn check_outbid(
+        &mut self,
+        election: &Election,
+        lasting: &Lasting,
+    ) -> Result<(), Left> {
+        let Some((link, epoch)) = self.outbid.take() else {
+            return Ok(());
+        };
+        let own = (
+            i64::from(lasting.epochs.current().0),
+            lasting.history.last(),
+        );
+        let server = self.learners.get(&link).map(|handler| handler.id);
+        let theirs = server.and_then(|server| election.history_of(server));
+        let (Some(server), Some(theirs)) = (server, theirs.filter(|theirs| *theirs > own)) else {
+            return Err(Left::Look(format!(
                 "a server has promised itself to epoch {epoch}, after this leader's"
-            ))),
+            )));
+        };
+        if self.established().is_none() {
+            return Err(Left::Look(format!(
+                "server {server} has more than this leader: epoch {} and {}",
+                theirs.0, theirs.1
+            )));
         }
+        let reason = format!(
+            "server {server} has a history up to epoch {} and {}, this leader one up to epoch {} \
+             and {}, and a quorum that has it: is it of another ensemble?",
+            theirs.0, theirs.1, own.0, own.1
+        );
+        self.doubt(link, Claim::Refused(reason));
+        Ok(())
     }
 }
 

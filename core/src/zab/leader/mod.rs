@@ -57,7 +57,7 @@ pub(super) struct Leader {
     rules: Arc<Vec<Membership>>,
     reads: Reads,
     /// A learner has promised itself to this later epoch.
-    outbid: Option<Epoch>,
+    outbid: Option<(LinkId, Epoch)>,
     /// Voters that look for a leader again.
     returned: BTreeSet<ServerId>,
 }
@@ -150,7 +150,6 @@ impl Leader {
                     handler.packets.receive(bytes);
                 }
                 self.packets(link, lasting)?;
-                self.check_outbid()?;
             }
             LinkInput::Flushed(bytes) => {
                 if let Some(handler) = self.learners.get_mut(&link) {
@@ -342,12 +341,5 @@ fn listen_endpoints(lasting: &Lasting) -> Vec<Endpoint> {
     if !lasting.options.listen_on_all_ips {
         return own;
     }
-    let mut ports: Vec<u16> = own.iter().map(|endpoint| endpoint.port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    let every = |port| Endpoint {
-        host: "0.0.0.0".into(),
-        port,
-    };
-    ports.into_iter().map(every).collect()
+    Endpoint::everywhere(&own)
 }

@@ -59,6 +59,8 @@ impl Learner {
             )));
         }
         let seq = lasting.out.store(StoreOp::Truncate { to });
+        // What later epochs append will hide that it is not in the history.
+        lasting.forget_pending(to.0);
         if to < lasting.history.delivered() {
             self.stage = Stage::Cutting { seq };
         } else {
@@ -117,12 +119,11 @@ impl Learner {
             !matches!(self.stage, Stage::Loading),
             "a state is stored when it was loaded"
         );
-        if lasting.history.last() > zxid {
-            // Own snapshots of later must go too, and they are not what Reset removes.
-            lasting.out.store(StoreOp::Truncate { to: zxid });
-        }
         lasting.out.store(StoreOp::Reset { to: zxid });
         lasting.history.reset(zxid);
+        // What was pending in the history that is gone is not, unless the leader says so.
+        let offered = self.offered.as_ref().map_or(0, |offered| offered.version);
+        lasting.forget_pending(offered);
         self.snapshot = Snapshot::Stored;
         if self.adopt_later {
             self.adopt(lasting)?;

@@ -10,9 +10,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{Member, Membership, canonical_host, is_wildcard};
+use super::{Member, Membership, canonical_host, is_wildcard, sort_by_host};
 use crate::ids::ServerId;
 use crate::link::Endpoint;
+use crate::sorted;
 use crate::wire::properties::{self, Property};
 
 /// What is wrong with the text of a membership.
@@ -86,7 +87,6 @@ impl Membership {
         if draft.errors.is_empty() {
             Ok(draft.membership)
         } else {
-            draft.errors.sort_by_key(|error| error.line);
             Err(draft.errors)
         }
     }
@@ -150,6 +150,7 @@ struct Draft {
     membership: Membership,
     /// Where each key stands.
     lines: BTreeMap<String, u32>,
+    /// By line.
     errors: Vec<MembershipError>,
 }
 
@@ -178,11 +179,13 @@ impl Draft {
     }
 
     fn refuse(&mut self, key: &str, line: u32, text: impl Into<String>) {
-        self.errors.push(MembershipError {
+        let at = self.errors.partition_point(|error| error.line <= line);
+        let error = MembershipError {
             line,
             key: key.to_owned(),
             text: text.into(),
-        });
+        };
+        self.errors.insert(at, error);
     }
 
     fn version(&mut self, value: &str) -> Result<(), String> {
@@ -207,7 +210,7 @@ impl Draft {
 
     fn group(&mut self, group: &str, value: &str) -> Result<(), String> {
         let group = number(group)?;
-        let mut members: Vec<ServerId> = Vec::new();
+        let mut members: BTreeSet<ServerId> = BTreeSet::new();
         for id in value.split(':') {
             let id = ServerId(number(id)?);
             let elsewhere = self.membership.groups.iter();
@@ -221,12 +224,11 @@ impl Draft {
                      remove it from one of them"
                 ));
             }
-            if members.contains(&id) {
+            if !members.insert(id) {
                 return Err(format!("names server {id} twice; remove one of them"));
             }
-            members.push(id);
         }
-        members.sort_unstable();
+        let members = members.into_iter().collect();
         match self.membership.groups.insert(group, members) {
             Some(_) => Err(format!("there is a group {group} already; join the two")),
             None => Ok(()),
@@ -254,7 +256,7 @@ impl Draft {
         if groups.is_empty() && weights.is_empty() {
             return;
         }
-        let grouped: BTreeSet<ServerId> = groups.values().flatten().copied().collect();
+        let grouped = sorted::set(groups.values().flatten().copied());
         let mut found = Vec::new();
         for (id, _) in self.membership.voters() {
             if !grouped.contains(&id) {
@@ -280,7 +282,7 @@ impl Draft {
             let line = self.lines.get(&key).copied().unwrap_or(0);
             self.refuse(&key, line, text);
         }
-        let voters: BTreeSet<ServerId> = self.membership.voters().map(|(id, _)| id).collect();
+        let voters = sorted::set(self.membership.voters().map(|(id, _)| id));
         let weights = &mut self.membership.weights;
         weights.retain(|id, weight| *weight != 1 || !voters.contains(id));
     }
@@ -367,8 +369,8 @@ impl Member {
         if parts.next().is_some() {
             return Err(wrong());
         }
-        quorum.sort_by(|a, b| a.host.cmp(&b.host));
-        election.sort_by(|a, b| a.host.cmp(&b.host));
+        sort_by_host(&mut quorum);
+        sort_by_host(&mut election);
         Ok(Self {
             quorum,
             election,

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use crate::ids::{Epoch, Instant, LinkId, Seq, ServerId, SessionId, UnixMillis, Xid, Zxid};
 use crate::jute;
 use crate::lane::StoreOp;
-use crate::link::{LinkInput, LinkOutput, Port};
+use crate::link::{Endpoint, LinkInput, LinkOutput, Port};
 use crate::wire::client::OpCode;
 use crate::wire::quorum::{PacketType, Packets};
 use crate::wire::txn::{TxnHeader, append_body};
@@ -230,20 +230,15 @@ impl Cluster {
     pub(super) fn start(&mut self, at: usize) {
         let (base, recent, tree) = self.servers[at].disk.recover();
         let id = self.servers[at].id;
-        let disk = &mut self.servers[at].disk;
-        if disk.members.member(id).is_none() {
-            // Nobody starts who is not in his own configuration: an operator writes himself in.
-            let mut own = Membership::parse(&format!("server.{id}=s{id}:1:2")).unwrap();
-            own.servers.values_mut().for_each(|own| own.voter = false);
-            disk.members.servers.append(&mut own.servers);
-            disk.members.version = 0;
-            disk.members_seen = None;
-        }
         let mut options = Options {
-            me: self.servers[at].id,
+            me: id,
             observer: false,
             committed: self.servers[at].disk.members.clone(),
             last_seen: self.servers[at].disk.members_seen.clone(),
+            election: vec![Endpoint {
+                host: format!("s{id}"),
+                port: 2,
+            }],
             reconfig_enabled: false,
             tick_ms: 200,
             init_limit: 10,
@@ -255,6 +250,7 @@ impl Cluster {
             notification_ms_min: 100,
             notification_ms_max: 1000,
             connect_timeout_ms: 500,
+            election_silence_ms: None,
             history_txns_min: 500,
             history_bytes_max: 1 << 20,
         };

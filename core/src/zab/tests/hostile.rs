@@ -22,17 +22,9 @@ fn refusals(lone: &mut Lone) -> Vec<String> {
     lone.said.drain(..).filter_map(reason).collect()
 }
 
-/// Leads epoch 2 with server 1 in the broadcast.
-fn leading() -> (Lone, LinkId) {
-    let mut lone = Lone::new(3, 3, &[zxid(1, 1)]);
-    let follower = lone.lead(zxid(1, 1));
-    lone.said.clear();
-    (lone, follower)
-}
-
 #[test]
 fn impostor_of_a_server_that_answers_is_refused_and_disturbs_nobody() {
-    let (mut lone, follower) = leading();
+    let (mut lone, follower) = Lone::leading();
     // Even with a promise that would end this epoch.
     for accepted in [1, 9] {
         let impostor = lone.learner_of(P::FOLLOWER_INFO, 1, accepted);
@@ -56,7 +48,7 @@ fn impostor_of_a_server_that_answers_is_refused_and_disturbs_nobody() {
 
 #[test]
 fn learner_that_comes_again_replaces_its_silent_connection() {
-    let (mut lone, follower) = leading();
+    let (mut lone, follower) = Lone::leading();
     let again = lone.learner(1);
     lone.pass(600);
     assert!(lone.closed.is_empty(), "{:?}", lone.closed);
@@ -67,7 +59,7 @@ fn learner_that_comes_again_replaces_its_silent_connection() {
 
 #[test]
 fn learner_that_comes_again_is_let_in_when_its_old_connection_ends() {
-    let (mut lone, follower) = leading();
+    let (mut lone, follower) = Lone::leading();
     let again = lone.learner(1);
     lone.step(|zab| zab.link(follower, crate::link::LinkInput::Closed));
     lone.pass(600);
@@ -76,7 +68,7 @@ fn learner_that_comes_again_is_let_in_when_its_old_connection_ends() {
 
 #[test]
 fn stranger_is_refused_but_not_at_once() {
-    let (mut lone, _) = leading();
+    let (mut lone, _) = Lone::leading();
     let stranger = lone.learner(7);
     assert!(lone.closed.is_empty(), "it would come again at once");
     lone.pass(600);
@@ -109,7 +101,7 @@ fn promise_that_no_election_made_does_not_use_up_the_epochs() {
 
 #[test]
 fn who_does_not_say_who_it_is_makes_room_for_others() {
-    let (mut lone, follower) = leading();
+    let (mut lone, follower) = Lone::leading();
     for link in 1000..1100 {
         lone.opened(LinkId(link));
     }
@@ -118,4 +110,34 @@ fn who_does_not_say_who_it_is_makes_room_for_others() {
     let proposed = lone.propose();
     assert_eq!(lone.sent_on(follower), [format!("PROPOSAL {proposed}")]);
     assert!(proposed > Zxid::ZERO);
+}
+
+#[test]
+fn server_of_a_longer_history_than_a_leader_with_a_quorum_does_not_end_its_epoch() {
+    for (epoch, last) in [(3, zxid(1, 7)), (2, zxid(2, 9))] {
+        let (mut lone, follower) = Lone::leading();
+        lone.looks((2, "b"), epoch, last);
+        let foreign = lone.learner_of(P::FOLLOWER_INFO, 2, 5);
+        assert_eq!(lone.sent_on(foreign), NONE);
+        (0..9).for_each(|_| lone.hear_ping(follower));
+        lone.pass(600);
+        assert_eq!(lone.closed, [foreign]);
+        assert_eq!(
+            refusals(&mut lone),
+            [format!(
+                "server 2 has a history up to epoch {epoch} and {last}, this leader one up to epoch \
+                 2 and 0x100000001, and a quorum that has it: is it of another ensemble?"
+            )]
+        );
+        let proposed = lone.propose();
+        assert_eq!(lone.sent_on(follower), [format!("PROPOSAL {proposed}")]);
+    }
+}
+
+#[test]
+fn server_of_this_history_with_a_later_promise_begins_the_next_epoch() {
+    let (mut lone, _) = Lone::leading();
+    lone.looks((2, "b"), 1, zxid(1, 1));
+    lone.learner_of(P::FOLLOWER_INFO, 2, 5);
+    assert_eq!(lone.heard_above(), ["Looking"]);
 }

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::ids::{Epoch, Instant, LinkId, Seq, ServerId, Zxid};
 use crate::lane::StoreOp;
 use crate::link::{LinkInput, LinkOutput, Port};
+use crate::wire::election::{Notification, State, VERSION};
 use crate::wire::quorum::{AckEpoch, LearnerInfo, PROTOCOL, Packet, PacketType, Packets};
 use crate::zab::election::Vote;
 use crate::zab::{Membership, Options, Output, Recovered, Zab};
@@ -36,6 +37,8 @@ pub(super) struct Lone {
     sent: BTreeMap<LinkId, Packets>,
     pub(super) closed: Vec<LinkId>,
     dialled: Option<LinkId>,
+    /// To the election ports of these hosts.
+    peers: BTreeMap<String, LinkId>,
     next_link: u64,
 }
 
@@ -48,6 +51,7 @@ impl Lone {
             observer: false,
             committed: Membership::parse(text).unwrap(),
             last_seen: None,
+            election: Vec::new(),
             reconfig_enabled: false,
             tick_ms: 1000,
             init_limit: 10,
@@ -59,6 +63,7 @@ impl Lone {
             notification_ms_min: 200,
             notification_ms_max: 60_000,
             connect_timeout_ms: 5000,
+            election_silence_ms: None,
             history_txns_min: 500,
             history_bytes_max: 1 << 20,
         };
@@ -79,9 +84,25 @@ impl Lone {
             sent: BTreeMap::new(),
             closed: Vec::new(),
             dialled: None,
+            peers: BTreeMap::new(),
             next_link: 1,
         };
         lone.vote(leader);
+        lone
+    }
+
+    /// Server 3 leads epoch 2 with server 1 in the broadcast.
+    pub(super) fn leading() -> (Self, LinkId) {
+        let mut lone = Self::new(3, 3, &[zxid(1, 1)]);
+        let follower = lone.lead(zxid(1, 1));
+        lone.said.clear();
+        (lone, follower)
+    }
+
+    /// Server 1 follows server 3 in the broadcast of epoch 2.
+    pub(super) fn following() -> Self {
+        let mut lone = Self::new(1, 3, &[zxid(1, 1)]);
+        lone.follow();
         lone
     }
 
@@ -127,6 +148,10 @@ impl Lone {
                     },
                 ) => {
                     self.dialled = Some(link);
+                }
+                Output::Link(link, LinkOutput::Dial { to, .. }) => {
+                    let hosts = to.into_iter().map(|to| (to.host, link));
+                    self.peers.extend(hosts);
                 }
                 Output::Link(link, LinkOutput::Send(bytes)) => {
                     self.sent.entry(link).or_default().receive(bytes);
@@ -190,6 +215,26 @@ impl Lone {
             }
         };
         self.said.drain(..).filter_map(word).collect()
+    }
+
+    /// A voter looks, and votes for itself with this history.
+    pub(super) fn looks(&mut self, (id, host): (i64, &str), epoch: i64, zxid: Zxid) {
+        let link = *self.peers.get(host).unwrap();
+        let opened = LinkInput::Opened {
+            port: Port::Election,
+            peer: ([10, 0, 0, 9], 9).into(),
+        };
+        self.step(|zab| zab.link(link, opened));
+        let vote = Notification {
+            state: State::LOOKING,
+            leader: ServerId(id),
+            zxid,
+            round: 1,
+            peer_epoch: epoch,
+            version: VERSION,
+            config: None,
+        };
+        self.step(|zab| zab.link(link, LinkInput::Received(vote.to_frame())));
     }
 
     // As a learner.

@@ -108,6 +108,38 @@ fn voter_becomes_an_observer_and_back() {
     }
 }
 
+/// A leader that is cut off proposes a membership; what it proposed is cut from its log when it
+/// comes back, and must not come into force when it leads again, or anybody waits for its quorum.
+#[test]
+fn membership_that_was_cut_from_the_history_is_forgotten() {
+    for seed in 0..5 {
+        let mut cluster = ensemble(seed, 0);
+        let leader = cluster.leader().unwrap();
+        let others = [(leader + 1) % 3, (leader + 2) % 3];
+        for other in others {
+            cluster.part(leader, other);
+        }
+        let left = others.map(|at| at + 1);
+        let cut = cluster.reconfigure(leader, &left, &[]).unwrap();
+        cluster.until("it is logged, and another leads", |cluster| {
+            let leads = cluster.leader();
+            cluster.servers[leader].disk.last() == cut && leads.is_some_and(|at| at != leader)
+        });
+        let next = cluster.leader().unwrap();
+        cluster.client(next);
+        cluster.cut.clear();
+        cluster.until("all have what was written since", |cluster| {
+            cluster.settled() && cluster.canon.last().is_some_and(|(last, _)| *last > cut)
+        });
+        for server in &cluster.servers {
+            let (in_force, pending) = server.zab.as_ref().unwrap().membership();
+            assert!(in_force.version < cut.0, "{in_force:?}");
+            let pending = pending.filter(|pending| pending.version == cut.0);
+            assert_eq!(pending, None, "server {:?}", server.id);
+        }
+    }
+}
+
 #[test]
 fn whole_ensemble_is_replaced() {
     for seed in 0..5 {

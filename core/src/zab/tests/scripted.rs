@@ -105,8 +105,7 @@ fn proposals_astride_newleader_are_committed_and_acked_after_it() {
 /// ZOOKEEPER-4712: what is on its way to the disk when a role ends is of no use to the next.
 #[test]
 fn confirmation_of_a_lost_role_acknowledges_nothing() {
-    let mut lone = Lone::new(1, 3, &[zxid(1, 1)]);
-    lone.follow();
+    let mut lone = Lone::following();
     lone.hear(P::PROPOSAL, zxid(2, 1));
     let old = lone.leader();
     lone.step(|zab| zab.link(old, LinkInput::Closed));
@@ -198,8 +197,7 @@ fn cut_of_what_the_tree_has_begins_anew_and_acknowledges_nothing() {
 
 #[test]
 fn cut_of_what_nobody_was_given_is_made_in_place() {
-    let mut lone = Lone::new(1, 3, &[zxid(1, 1)]);
-    lone.follow();
+    let mut lone = Lone::following();
     lone.hear(P::PROPOSAL, zxid(2, 1));
     lone.stored_all();
     let old = lone.leader();
@@ -240,8 +238,7 @@ fn cut_that_is_not_in_the_history_leads_to_the_whole_state() {
 
 #[test]
 fn state_is_demanded_of_a_leader_of_long_standing_too() {
-    let mut lone = Lone::new(1, 3, &[zxid(1, 1)]);
-    lone.follow();
+    let mut lone = Lone::following();
     lone.hear(P::PROPOSAL, zxid(2, 1));
     lone.stored_all();
     let old = lone.leader();
@@ -261,8 +258,7 @@ fn state_is_demanded_of_a_leader_of_long_standing_too() {
 
 #[test]
 fn commit_of_what_is_not_next_is_never_passed_over() {
-    let mut lone = Lone::new(1, 3, &[zxid(1, 1)]);
-    lone.follow();
+    let mut lone = Lone::following();
     lone.hear(P::PROPOSAL, zxid(2, 1));
     lone.hear(P::PROPOSAL, zxid(2, 2));
     lone.hear(P::COMMIT, zxid(2, 2));
@@ -271,8 +267,7 @@ fn commit_of_what_is_not_next_is_never_passed_over() {
 
 #[test]
 fn gap_in_the_proposals_ends_the_role() {
-    let mut lone = Lone::new(1, 3, &[zxid(1, 1)]);
-    lone.follow();
+    let mut lone = Lone::following();
     lone.hear(P::PROPOSAL, zxid(2, 2));
     assert_eq!(lone.heard_above(), ["Looking"]);
     assert!(lone.ops.is_empty());
@@ -280,8 +275,7 @@ fn gap_in_the_proposals_ends_the_role() {
 
 #[test]
 fn leader_of_an_earlier_epoch_is_left() {
-    let mut lone = Lone::new(1, 3, &[zxid(1, 1)]);
-    lone.follow();
+    let mut lone = Lone::following();
     let old = lone.leader();
     lone.step(|zab| zab.link(old, LinkInput::Closed));
     lone.vote(2);
@@ -323,8 +317,7 @@ fn observer_logs_and_delivers_what_it_is_told_and_acks_only_newleader() {
 
 #[test]
 fn learner_gives_a_silent_leader_up() {
-    let mut lone = Lone::new(1, 3, &[zxid(1, 1)]);
-    lone.follow();
+    let mut lone = Lone::following();
     lone.pass(4800);
     lone.hear(P::PING, zxid(1, 1));
     assert_eq!(lone.heard_above(), ["PingDue"]);
@@ -380,8 +373,7 @@ fn uncommitted_end_of_the_leaders_log_is_committed_with_its_epoch() {
 /// and UPTODATE.
 #[test]
 fn what_is_not_committed_is_held_back_until_uptodate() {
-    let mut lone = Lone::new(3, 3, &[zxid(1, 1)]);
-    let follower = lone.lead(zxid(1, 1));
+    let (mut lone, follower) = Lone::leading();
     let first = lone.propose();
     lone.stored_all();
     let late = lone.learner(2);
@@ -418,8 +410,7 @@ fn what_is_not_committed_is_held_back_until_uptodate() {
 /// NEWLEADER is also that of the proposal, and UPTODATE waits until it is committed.
 #[test]
 fn returning_follower_acknowledges_what_it_has_with_newleader() {
-    let mut lone = Lone::new(3, 3, &[zxid(1, 1)]);
-    let follower = lone.lead(zxid(1, 1));
+    let (mut lone, follower) = Lone::leading();
     let first = lone.propose();
     lone.step(|zab| zab.link(follower, LinkInput::Closed));
     let again = lone.learner_of(P::FOLLOWER_INFO, 1, 2);
@@ -441,8 +432,7 @@ fn returning_follower_acknowledges_what_it_has_with_newleader() {
 
 #[test]
 fn observer_is_told_only_what_is_committed() {
-    let mut lone = Lone::new(3, 3, &[zxid(1, 1)]);
-    let follower = lone.lead(zxid(1, 1));
+    let (mut lone, follower) = Lone::leading();
     let observer = lone.learner_of(P::OBSERVER_INFO, 4, 1);
     lone.promises(observer, 1, zxid(1, 1));
     let first = lone.propose();
@@ -466,8 +456,7 @@ fn follower_that_is_ahead_is_refused_before_the_epoch_is_agreed() {
 
 #[test]
 fn same_server_takes_the_place_of_its_earlier_connection() {
-    let mut lone = Lone::new(3, 3, &[zxid(1, 1)]);
-    let follower = lone.lead(zxid(1, 1));
+    let (mut lone, follower) = Lone::leading();
     let again = lone.learner_of(P::FOLLOWER_INFO, 1, 2);
     // Only when that one is silent: see `hostile`.
     lone.pass(1600);
@@ -477,8 +466,7 @@ fn same_server_takes_the_place_of_its_earlier_connection() {
 
 #[test]
 fn sync_waits_for_a_quorum_that_still_follows() {
-    let mut lone = Lone::new(3, 3, &[zxid(1, 1)]);
-    let follower = lone.lead(zxid(1, 1));
+    let (mut lone, follower) = Lone::leading();
     lone.step(crate::zab::Zab::sync);
     assert_eq!(lone.heard_above(), NONE);
     let pong = Packet::with_data(P::PING, zxid(1, 1), Bytes::new());
@@ -497,8 +485,7 @@ fn sync_waits_for_a_quorum_that_still_follows() {
 
 #[test]
 fn leader_without_followers_gives_up() {
-    let mut lone = Lone::new(3, 3, &[zxid(1, 1)]);
-    let follower = lone.lead(zxid(1, 1));
+    let (mut lone, follower) = Lone::leading();
     lone.step(|zab| zab.link(follower, LinkInput::Closed));
     lone.heard_above();
     lone.pass(1100);
@@ -507,8 +494,7 @@ fn leader_without_followers_gives_up() {
 
 #[test]
 fn silent_follower_is_given_up() {
-    let mut lone = Lone::new(3, 3, &[zxid(1, 1)]);
-    let follower = lone.lead(zxid(1, 1));
+    let (mut lone, follower) = Lone::leading();
     lone.pass(4400);
     assert_eq!(lone.heard_above(), NONE);
     lone.pass(2000);
@@ -519,8 +505,7 @@ fn silent_follower_is_given_up() {
 /// ZOOKEEPER-2247: a leader whose disk stands still holds everyone up.
 #[test]
 fn leader_whose_log_stands_still_gives_up() {
-    let mut lone = Lone::new(3, 3, &[zxid(1, 1)]);
-    let follower = lone.lead(zxid(1, 1));
+    let (mut lone, follower) = Lone::leading();
     let first = lone.propose();
     lone.acks(follower, first);
     for _ in 0..6 {
@@ -558,8 +543,7 @@ fn learner_promised_to_a_later_epoch_begins_a_new_one() {
 
 #[test]
 fn state_is_sent_to_who_has_nothing_in_common_and_the_rest_after_it() {
-    let mut lone = Lone::new(3, 3, &[zxid(1, 1)]);
-    let follower = lone.lead(zxid(1, 1));
+    let (mut lone, follower) = Lone::leading();
     let late = lone.learner(2);
     lone.promises(late, 0, Zxid(-1));
     assert_eq!(lone.heard_above(), ["SnapshotWanted"]);

@@ -23,6 +23,28 @@ fn a_server_listens_where_its_membership_says() {
 }
 
 #[test]
+fn a_server_that_no_membership_names_listens_where_the_last_one_said() {
+    let own = Endpoint {
+        host: "10.0.0.9".into(),
+        port: 3888,
+    };
+    let mut options = options(9, membership(3, 0, ""));
+    options.election = vec![own.clone()];
+    let mut bench = Bench::of(&options);
+    let expected = Output::Listen(Port::Election, vec![own]);
+    assert_eq!(bench.outputs(), [expected]);
+    bench.look(Standing::NonVoter {
+        zxid: Zxid(5),
+        epoch: Epoch(1),
+    });
+    let link = bench.dials()[0].0;
+    bench.open(link, 1);
+    let first = bench.outputs().swap_remove(0);
+    let initial = initial(9, "10.0.0.9");
+    assert_eq!(first, Output::Link(link, LinkOutput::Send(initial)));
+}
+
+#[test]
 fn who_looks_connects_to_every_other_voter_once() {
     let mut bench = Bench::new(2);
     bench.look(voter(5, 1));
@@ -314,6 +336,17 @@ fn who_does_not_say_who_it_is_is_closed_in_time() {
     assert!(!bench.election.owns(link));
     assert_eq!(bench.refused(), ["it has not said whose it is in 10000 ms"]);
     assert_eq!(bench.election.next_wake(), None);
+}
+
+#[test]
+fn how_long_silence_may_last_can_be_said() {
+    let mut options = options(1, membership(3, 0, ""));
+    options.election_silence_ms = Some(700);
+    let mut bench = Bench::of(&options);
+    bench.outputs();
+    bench.stranger(9);
+    bench.wait(700);
+    assert_eq!(bench.refused(), ["it has not said whose it is in 700 ms"]);
 }
 
 #[test]

@@ -191,6 +191,51 @@ fn a_later_round_is_joined_with_the_better_of_both_first_votes() {
 }
 
 #[test]
+fn a_later_round_of_one_that_does_not_know_of_its_vote_is_joined() {
+    // Server 2 alone has a vote, and a change that gives server 1 one is pending.
+    let nobody = vote(NOBODY, 4, 7, 1);
+    let pending = membership(2, 0, "version=5");
+    let committed = Membership::parse("server.2=b:1:2\nversion=4").unwrap();
+    let mut bench = Bench::new(2, committed, voter(5, 1));
+    bench.voters.last_seen = Some(pending);
+    assert_eq!(bench.verdict(), None);
+    let tell = bench.hear(1, State::LOOKING, nobody);
+    assert_eq!(tell, Tell::Everyone);
+    assert_eq!(*bench.round.proposal(), vote(2, 5, 7, 1));
+    assert_eq!(bench.hear(1, State::LOOKING, nobody), Tell::Nobody);
+    assert_eq!(bench.verdict(), None);
+    bench.hear(1, State::LOOKING, vote(2, 5, 7, 1));
+    assert_eq!(bench.verdict(), Some(vote(2, 5, 7, 1)));
+}
+
+#[test]
+fn those_that_only_a_pending_change_lets_lead_are_elected_in_every_other_round() {
+    // Server 1 may not have heard that server 3 is to have a vote.
+    for (round, wins) in [(1, true), (2, false), (3, true)] {
+        let mut bench = Bench::new(2, membership(2, 0, "version=4"), voter(5, 1));
+        bench.voters.last_seen = Some(membership(3, 0, "version=5"));
+        assert!(bench.voters.takes_turns());
+        for _ in 1..round {
+            bench.round.begin(voter(5, 1));
+        }
+        bench.hear(3, State::LOOKING, vote(3, 6, round, 1));
+        let expected = if wins {
+            vote(3, 6, round, 1)
+        } else {
+            vote(2, 5, round, 1)
+        };
+        assert_eq!(*bench.round.proposal(), expected);
+        // One that it knows is elected by what it has.
+        bench.hear(1, State::LOOKING, vote(1, 7, round, 1));
+        assert_eq!(*bench.round.proposal(), vote(1, 7, round, 1));
+    }
+    let mut voters = Voters::new(membership(3, 0, "version=4"), None);
+    assert!(!voters.takes_turns());
+    voters.last_seen = Some(membership(2, 1, "version=5"));
+    assert!(!voters.takes_turns(), "who leaves may lead");
+}
+
+#[test]
 fn who_was_heard_in_an_earlier_round_is_waited_for_in_a_later_one() {
     let mut bench = Bench::new(2, membership(5, 0, ""), voter(5, 1));
     for from in [3, 4, 5] {
