@@ -52,11 +52,11 @@ pub(crate) fn step(workspace: &Workspace) -> crate::Result {
     } else {
         missing.push("Node.js (`apt-get install nodejs`)");
     }
-    if let Some(python) = setup::python_wasmtime_ready(workspace) {
+    if let Some(python) = setup::python_host_ready(workspace) {
         let python = python.to_string_lossy();
         check(&[&[&*python, "python-host/host.py"], options.as_slice()].concat())?;
     } else {
-        missing.push("wasmtime for Python (`cargo xtask setup`)");
+        missing.push("the package for examples/python-host (`cargo xtask setup`)");
     }
     if missing.is_empty() {
         Ok(Outcome::Passed)

@@ -21,7 +21,7 @@ pub(crate) fn step(workspace: &Workspace) -> crate::Result {
     if !packages.is_empty() {
         install(&packages);
     }
-    for environment in [kazoo(workspace), wasmtime(workspace)] {
+    for environment in [kazoo(workspace), python_host(workspace)] {
         if let Err(message) = environment.install() {
             eprintln!("no Python environment: {message}");
         }
@@ -128,9 +128,9 @@ pub(crate) fn python_ready(workspace: &Workspace) -> Option<PathBuf> {
     kazoo(workspace).ready()
 }
 
-/// The interpreter that has wasmtime, likewise.
-pub(crate) fn python_wasmtime_ready(workspace: &Workspace) -> Option<PathBuf> {
-    wasmtime(workspace).ready()
+/// The interpreter for `examples/python-host`, likewise.
+pub(crate) fn python_host_ready(workspace: &Workspace) -> Option<PathBuf> {
+    python_host(workspace).ready()
 }
 
 fn kazoo(workspace: &Workspace) -> Environment {
@@ -141,9 +141,9 @@ fn kazoo(workspace: &Workspace) -> Environment {
 }
 
 /// One of its own: whoever cannot have it still has the peers.
-fn wasmtime(workspace: &Workspace) -> Environment {
+fn python_host(workspace: &Workspace) -> Environment {
     Environment {
-        directory: workspace.peers_target().join("python-wasmtime"),
+        directory: workspace.peers_target().join("python-host"),
         requirements: workspace.root.join("examples/python-host/requirements.txt"),
     }
 }

@@ -155,6 +155,7 @@ fn options() -> Options {
         observer: false,
         committed: membership(),
         last_seen: None,
+        election: Vec::new(),
         reconfig_enabled: true,
         tick_ms: 2000,
         init_limit: 10,
