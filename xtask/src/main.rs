@@ -4,6 +4,7 @@
 //! Start reading at [`STEPS`].
 
 mod bench;
+mod examples;
 mod module;
 mod mutants;
 mod peers;
@@ -67,6 +68,12 @@ const STEPS: &[Step] = &[
         name: "wasm",
         about: "the core for wasm32-unknown-unknown (--rustup-add: may add the target)",
         run: wasm::step,
+        quick: false,
+    },
+    Step {
+        name: "examples",
+        about: "the hosts of examples/ serve kazoo, crash and are killed",
+        run: examples::step,
         quick: false,
     },
     Step {

@@ -21,8 +21,10 @@ pub(crate) fn step(workspace: &Workspace) -> crate::Result {
     if !packages.is_empty() {
         install(&packages);
     }
-    if let Err(message) = python(workspace) {
-        eprintln!("no Python environment: {message}");
+    for environment in [kazoo(workspace), python_host(workspace)] {
+        if let Err(message) = environment.install() {
+            eprintln!("no Python environment: {message}");
+        }
     }
     for release in RELEASES {
         if let Err(message) = fetch(workspace, release) {
@@ -48,6 +50,9 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     }
     if !on_path("cc") {
         packages.extend(["gcc", "libc6-dev"]);
+    }
+    if !on_path("node") {
+        packages.push("nodejs");
     }
     if !on_path("ssh") {
         packages.push("openssh-client");
@@ -118,47 +123,70 @@ fn fetch(workspace: &Workspace, release: &str) -> Result<(), String> {
     fs::rename(&partial, &jars).map_err(|error| format!("{}: {error}", jars.display()))
 }
 
-/// The interpreter that kazoo is installed for, if [`python`] has succeeded.
+/// The interpreter that kazoo is installed for, if [`step`] could do that.
 pub(crate) fn python_ready(workspace: &Workspace) -> Option<PathBuf> {
-    let wanted = fs::read(requirements(workspace)).ok()?;
-    (fs::read(marker(workspace)).ok()? == wanted).then(|| interpreter(workspace))
+    kazoo(workspace).ready()
 }
 
-fn python(workspace: &Workspace) -> Result<(), String> {
-    if python_ready(workspace).is_some() {
-        return Ok(());
+/// The interpreter for `examples/python-host`, likewise.
+pub(crate) fn python_host_ready(workspace: &Workspace) -> Option<PathBuf> {
+    python_host(workspace).ready()
+}
+
+fn kazoo(workspace: &Workspace) -> Environment {
+    Environment {
+        directory: workspace.peers_target().join("python"),
+        requirements: workspace.peers().join("kazoo/requirements.txt"),
     }
-    let environment = environment(workspace);
-    run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&environment))?;
-    let mut pip = Command::new(interpreter(workspace));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--requirement",
-    ]);
-    run(pip.arg(requirements(workspace)))?;
-    // Last, so that an installation that was cut short is done again.
-    fs::copy(requirements(workspace), marker(workspace)).map_err(|error| error.to_string())?;
-    Ok(())
 }
 
-fn environment(workspace: &Workspace) -> PathBuf {
-    workspace.peers_target().join("python")
+/// One of its own: whoever cannot have it still has the peers.
+fn python_host(workspace: &Workspace) -> Environment {
+    Environment {
+        directory: workspace.peers_target().join("python-host"),
+        requirements: workspace.root.join("examples/python-host/requirements.txt"),
+    }
 }
 
-fn interpreter(workspace: &Workspace) -> PathBuf {
-    environment(workspace).join("bin/python")
+/// A Python with packages.
+struct Environment {
+    directory: PathBuf,
+    requirements: PathBuf,
 }
 
-fn requirements(workspace: &Workspace) -> PathBuf {
-    workspace.peers().join("kazoo/requirements.txt")
-}
+impl Environment {
+    fn ready(&self) -> Option<PathBuf> {
+        let wanted = fs::read(&self.requirements).ok()?;
+        (fs::read(self.marker()).ok()? == wanted).then(|| self.interpreter())
+    }
 
-fn marker(workspace: &Workspace) -> PathBuf {
-    environment(workspace).join("requirements-installed.txt")
+    fn install(&self) -> Result<(), String> {
+        if self.ready().is_some() {
+            return Ok(());
+        }
+        run(Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&self.directory))?;
+        let mut pip = Command::new(self.interpreter());
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+        ]);
+        run(pip.arg(&self.requirements))?;
+        // Last, so that an installation that was cut short is done again.
+        fs::copy(&self.requirements, self.marker()).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    fn interpreter(&self) -> PathBuf {
+        self.directory.join("bin/python")
+    }
+
+    fn marker(&self) -> PathBuf {
+        self.directory.join("requirements-installed.txt")
+    }
 }

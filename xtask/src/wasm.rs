@@ -13,13 +13,21 @@ use crate::workspace::{Workspace, run};
 
 pub(crate) use zabra_core_wasm_build::ways;
 
-pub(crate) fn step(workspace: &Workspace) -> crate::Result {
+/// Builds and checks the module, and says where it is; `None` without a toolchain.
+pub(crate) fn module(workspace: &Workspace) -> Result<Option<PathBuf>, String> {
     let Some(source) = find(workspace) else {
-        return Ok(Outcome::Skipped(ways()));
+        return Ok(None);
     };
     eprintln!("the core as WebAssembly: {source}");
     let module = source.module(&workspace.root, &workspace.target.join("wasm"))?;
     check(&module)?;
+    Ok(Some(module))
+}
+
+pub(crate) fn step(workspace: &Workspace) -> crate::Result {
+    if module(workspace)?.is_none() {
+        return Ok(Outcome::Skipped(ways()));
+    }
     let Some(module) = compiled(workspace)? else {
         return Ok(Outcome::Passed);
     };

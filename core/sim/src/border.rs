@@ -18,6 +18,9 @@ pub trait Cores: Send + Sync {
     /// # Errors
     /// There is no server to be had.
     fn begin(&self, begin: Begin, may_fail: bool) -> Result<Box<dyn Birth>, String>;
+
+    /// Whether servers that were begun at a time of faults may fail later.
+    fn may_trap(&self) -> bool;
 }
 
 /// A server that is being made of what its disk held.
@@ -35,6 +38,12 @@ static CORES: OnceLock<Box<dyn Cores>> = OnceLock::new();
 pub fn choose(cores: Box<dyn Cores>) {
     let is_first = CORES.set(cores).is_ok();
     assert!(is_first, "the cores of a process are chosen once");
+}
+
+/// Whether servers may fail by themselves.
+#[must_use]
+pub fn may_trap() -> bool {
+    CORES.get().is_some_and(|cores| cores.may_trap())
 }
 
 /// Begins a server.

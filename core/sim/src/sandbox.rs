@@ -67,6 +67,10 @@ impl Cores for Modules {
         pieces.give(&Open::Begin(begin.into()))?;
         Ok(Box::new(pieces))
     }
+
+    fn may_trap(&self) -> bool {
+        self.look == Look::Trapping
+    }
 }
 
 /// What goes wrong in a life: nothing in most of them, and soon in the others.
