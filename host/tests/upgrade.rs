@@ -119,7 +119,11 @@ fn another_core_takes_its_place_and_sessions_go_on() {
 fn core_without_memory_loses_nothing_that_was_acknowledged() {
     let home = Directory::new("memory");
     let core = module();
-    let mut server = start(home.path(), &core, &["core.memoryLimitInMb=16"]);
+    let mut server = start(
+        home.path(),
+        &core,
+        &["core.memoryLimitInMb=16", "zabra.treeBytesMax=0"],
+    );
     let mut acknowledged = Vec::new();
     let begun = Instant::now();
     let lacked = format!(

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: Apache ZooKeeper and Zabra in turn on this machine, in one run.
+//! `cargo xtask bench`: Apache ZooKeeper and Zabra in turn on this machine, in one run; or Zabra's
+//! native core and its WebAssembly core.
 //!
 //! A machine's speed changes from minute to minute by more than most changes to the code are worth.
 //! Hence every figure is taken from both servers in each round, first from the one and then from
@@ -22,26 +23,67 @@ use self::table::Table;
 /// The groups of figures that `--only` chooses from, of one server and of three.
 const MEASURES: [&str; 6] = ["start", "reads", "writes", "latency", "memory", "size"];
 const MEASURES_ENSEMBLE: [&str; 6] = ["start", "reads", "writes", "latency", "failover", "join"];
+const MEASURES_WASM: [&str; 6] = ["start", "reads", "writes", "latency", "memory", "crossing"];
 /// Seconds of load before a measurement: a JVM compiles meanwhile.
 const WARMUP_PIPELINED: u32 = 4;
 const WARMUP_SYNCHRONOUS: u32 = 2;
 
 const USAGE: &str = "\
-usage: cargo xtask bench [--ensemble] [--rounds 3] [--seconds 6] [--znodes 1000000]
+usage: cargo xtask bench [--ensemble | --wasm] [--rounds 3] [--seconds 6] [--znodes 1000000]
                          [--only NAME,...] [--write] [--control]
   --ensemble three servers instead of one
-  --only     some of start, reads, writes, latency; memory, size; with --ensemble failover, join
+  --wasm     the native core and the WebAssembly core, instead of Apache ZooKeeper and Zabra
+  --only     some of start, reads, writes, latency; memory, size; with --ensemble failover, join;
+             with --wasm memory, crossing
   --write    puts the table into BENCHMARKS.md; only with all of them, in 3 rounds or more
   --control  Apache ZooKeeper in Zabra's place too: shows how far apart equal servers come out";
 
 struct Options {
-    ensemble: bool,
+    kind: Kind,
     rounds: u32,
     seconds: u32,
     znodes: u64,
     only: Vec<&'static str>,
     write: bool,
     control: bool,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// One server of each side.
+    Alone,
+    /// Three of each.
+    Ensemble,
+    /// One with the native core, one with the WebAssembly core.
+    Wasm,
+}
+
+impl Kind {
+    const fn measures(self) -> [&'static str; 6] {
+        match self {
+            Self::Alone => MEASURES,
+            Self::Ensemble => MEASURES_ENSEMBLE,
+            Self::Wasm => MEASURES_WASM,
+        }
+    }
+
+    const fn place(self) -> table::Place {
+        match self {
+            Self::Alone => table::ALONE,
+            Self::Ensemble => table::ENSEMBLE,
+            Self::Wasm => table::WASM,
+        }
+    }
+}
+
+/// What Zabra is compared with.
+enum Peer {
+    Apache(Apache),
+    /// Itself, natively; Zabra runs this compiled module.
+    Native {
+        module: PathBuf,
+    },
 }
 
 /// Builds Zabra, measures both servers and prints the table. `root` is the workspace's directory,
@@ -51,12 +93,21 @@ pub(crate) fn run(root: &Path, target: &Path, flags: &[String]) -> Result<ExitCo
         eprintln!("{USAGE}");
         return Ok(ExitCode::SUCCESS);
     };
-    let apache = Apache::find()?;
-    let zabra = build(root, target)?;
+    let (peer, zabra) = if options.kind == Kind::Wasm {
+        let zabra = build(root, target, &["--features", "wasm"])?;
+        let module = target.join("wasm/bench.cwasm");
+        let mut compile = Command::new(&zabra);
+        crate::workspace::run(compile.args(["wasm", "compile"]).arg(&module))?;
+        (Peer::Native { module }, zabra)
+    } else {
+        (Peer::Apache(Apache::find()?), build(root, target, &[])?)
+    };
     let bench = Bench {
+        root: root.to_path_buf(),
+        target: target.to_path_buf(),
         dir: Scratch::new(target)?,
         ports: Ports::default(),
-        apache,
+        peer,
         zabra,
         options,
     };
@@ -67,11 +118,7 @@ pub(crate) fn run(root: &Path, target: &Path, flags: &[String]) -> Result<ExitCo
     let text = bench.report(flags, &commit, &load_before, &table, &limits)?;
     eprintln!("\n{text}");
     if bench.options.write {
-        let place = if bench.options.ensemble {
-            table::ENSEMBLE
-        } else {
-            table::ALONE
-        };
+        let place = bench.options.kind.place();
         table::write(&root.join("BENCHMARKS.md"), place, &text)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -80,13 +127,19 @@ pub(crate) fn run(root: &Path, target: &Path, flags: &[String]) -> Result<ExitCo
 impl Options {
     /// `None` when help was asked for.
     fn parse(flags: &[String]) -> Result<Option<Self>, String> {
-        let ensemble = flags.iter().any(|flag| flag == "--ensemble");
+        let has = |name| flags.iter().any(|flag| flag == name);
+        let kind = match (has("--ensemble"), has("--wasm")) {
+            (false, false) => Kind::Alone,
+            (true, false) => Kind::Ensemble,
+            (false, true) => Kind::Wasm,
+            (true, true) => return Err("--wasm: expected no --ensemble beside it".into()),
+        };
         let mut options = Self {
-            ensemble,
+            kind,
             rounds: 3,
             seconds: 6,
             znodes: 1_000_000,
-            only: Self::measures(ensemble).to_vec(),
+            only: kind.measures().to_vec(),
             write: false,
             control: false,
         };
@@ -94,7 +147,7 @@ impl Options {
         while let Some(flag) = flags.next() {
             match flag.as_str() {
                 "--help" | "-h" => return Ok(None),
-                "--ensemble" => {}
+                "--ensemble" | "--wasm" => {}
                 "--write" => options.write = true,
                 "--control" => options.control = true,
                 "--rounds" | "--seconds" | "--znodes" | "--only" => {
@@ -106,6 +159,9 @@ impl Options {
                 _ => return Err(format!("unknown option {flag:?}\n{USAGE}")),
             }
         }
+        if options.control && kind == Kind::Wasm {
+            return Err("--control: expected no --wasm beside it".into());
+        }
         if options.write && (options.only.len() < MEASURES.len() || options.control) {
             return Err("--write: expected a run without --only and --control".into());
         }
@@ -115,17 +171,9 @@ impl Options {
         Ok(Some(options))
     }
 
-    const fn measures(ensemble: bool) -> [&'static str; 6] {
-        if ensemble {
-            MEASURES_ENSEMBLE
-        } else {
-            MEASURES
-        }
-    }
-
     fn set(&mut self, flag: &str, value: &str) -> Result<(), String> {
         if flag == "--only" {
-            let measures = Self::measures(self.ensemble);
+            let measures = self.kind.measures();
             let known = |name| measures.into_iter().find(|&measure| measure == name);
             self.only = value
                 .split(',')
@@ -156,10 +204,11 @@ impl Options {
 }
 
 /// Builds the release binary as users get it.
-fn build(root: &Path, target: &Path) -> Result<PathBuf, String> {
+fn build(root: &Path, target: &Path, features: &[&str]) -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(["build", "--release", "--locked", "--package", "zabra"])
+        .args(features)
         .env("CARGO_TARGET_DIR", target)
         .current_dir(root)
         .status()
@@ -172,9 +221,11 @@ fn build(root: &Path, target: &Path) -> Result<PathBuf, String> {
 
 /// Everything a round needs.
 struct Bench {
+    root: PathBuf,
+    target: PathBuf,
     dir: Scratch,
     ports: Ports,
-    apache: Apache,
+    peer: Peer,
     zabra: PathBuf,
     options: Options,
 }
@@ -185,19 +236,22 @@ impl Bench {
         let mut limits = Limits::default();
         for round in 1..=self.options.rounds {
             limits.measure(&self.dir.0)?;
-            let mut sides = [Side::Apache, Side::Zabra];
+            let mut sides = [Side::Peer, Side::Zabra];
             if round % 2 == 0 {
                 // What a machine that slows down takes from the second, it takes in turn.
                 sides.reverse();
             }
             for side in sides {
                 eprintln!("round {round} of {}: {side:?}", self.options.rounds);
-                let figures = if self.options.ensemble {
+                let figures = if self.options.kind == Kind::Ensemble {
                     self.three(side, round, &mut table)
                 } else {
                     self.one(side, round, &mut table)
                 };
                 figures.map_err(|error| format!("{side:?}: {error}"))?;
+            }
+            if self.options.wants("crossing") {
+                self.crossing(&mut table)?;
             }
         }
         Ok((table, limits))
@@ -214,9 +268,11 @@ impl Bench {
                 self.size(side)?,
             );
         }
-        if !MEASURES
+        let of_a_server = |measure: &&str| !["size", "crossing"].contains(measure);
+        let measures = self.options.kind.measures();
+        if !measures
             .iter()
-            .any(|&measure| measure != "size" && wants(measure))
+            .any(|measure| of_a_server(measure) && wants(measure))
         {
             return Ok(());
         }
@@ -377,27 +433,63 @@ impl Bench {
         arguments.map(str::to_owned).to_vec()
     }
 
-    fn runs_apache(&self, side: Side) -> bool {
-        side == Side::Apache || self.options.control
+    /// What the border costs, natively and in the module.
+    fn crossing(&self, table: &mut Table) -> Result<(), String> {
+        let Peer::Native { module } = &self.peer else {
+            return Ok(());
+        };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let output = Command::new(cargo)
+            .args([
+                "bench",
+                "--locked",
+                "--package",
+                "zabra-sandbox",
+                "--bench",
+                "crossing",
+            ])
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("PEERS_CORE_MODULE", module)
+            .current_dir(&self.root)
+            .output()
+            .map_err(|error| format!("cargo bench: {error}"))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let [name, _, native, module] = line.split('\t').collect::<Vec<_>>()[..] else {
+                continue;
+            };
+            for (side, value) in [(Side::Peer, native), (Side::Zabra, module)] {
+                let value = value
+                    .parse()
+                    .map_err(|_| format!("expected a number in {line:?}"))?;
+                table.put(name, "ns", side, value);
+            }
+        }
+        Ok(())
     }
 
     fn command(&self, side: Side) -> Vec<String> {
-        if self.runs_apache(side) {
-            self.apache.command()
-        } else {
-            vec![
-                self.zabra.display().to_string(),
-                "server".into(),
-                "--config".into(),
-            ]
+        let mut zabra = vec![self.zabra.display().to_string(), "server".into()];
+        match (&self.peer, side) {
+            (Peer::Apache(apache), Side::Peer) => return apache.command(),
+            (Peer::Apache(apache), Side::Zabra) if self.options.control => return apache.command(),
+            (Peer::Native { module }, Side::Zabra) => {
+                let module = module.display().to_string();
+                zabra.extend(["--core", "wasm", "--core-module"].map(str::to_owned));
+                zabra.push(module);
+            }
+            (Peer::Apache(_), Side::Zabra) | (Peer::Native { .. }, Side::Peer) => {}
         }
+        zabra.push("--config".into());
+        zabra
     }
 
     fn size(&self, side: Side) -> Result<f64, String> {
-        let files = if self.runs_apache(side) {
-            self.apache.jars()
-        } else {
-            core::slice::from_ref(&self.zabra)
+        let files = match &self.peer {
+            Peer::Apache(apache) if side == Side::Peer || self.options.control => apache.jars(),
+            Peer::Apache(_) | Peer::Native { .. } => core::slice::from_ref(&self.zabra),
         };
         let mut bytes = 0;
         for file in files {
@@ -419,10 +511,10 @@ impl Bench {
     ) -> Result<String, String> {
         let mut command = vec!["cargo xtask bench".to_owned()];
         command.extend_from_slice(flags);
-        let zabra = if self.options.control {
-            "Apache again"
-        } else {
-            "Zabra"
+        let (first, second) = match &self.peer {
+            Peer::Apache(_) if self.options.control => ("Apache ZooKeeper", "Apache again"),
+            Peer::Apache(_) => ("Apache ZooKeeper", "Zabra"),
+            Peer::Native { .. } => ("native core", "WebAssembly core"),
         };
         let mut text = format!(
             "`{}`, {}, commit {commit}.\n",
@@ -433,12 +525,12 @@ impl Bench {
             "{}; load average {load_before} before the run.\n",
             limits::machine()
         );
-        text += &format!(
-            "Apache ZooKeeper {} on {}.\n\n",
-            self.apache.version(),
-            limits::java()
-        );
-        text += &table.markdown("Apache ZooKeeper", zabra)?;
+        if let Peer::Apache(apache) = &self.peer {
+            let (version, java) = (apache.version(), limits::java());
+            text += &format!("Apache ZooKeeper {version} on {java}.\n");
+        }
+        text += "\n";
+        text += &table.markdown(first, second)?;
         text += "\n";
         text += &limits.markdown();
         Ok(text)
@@ -491,6 +583,16 @@ mod tests {
         assert!(options.wants("failover") && !options.wants("reads"));
         assert!(parse("--only failover").is_err());
         assert!(parse("--ensemble --only memory").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn cores_have_measures_of_their_own() -> Result<(), String> {
+        let options = parse("--wasm --only crossing,memory")?.ok_or("help")?;
+        assert!(options.wants("crossing") && !options.wants("start"));
+        assert!(parse("--wasm --only size").is_err());
+        assert!(parse("--wasm --control").is_err());
+        assert!(parse("--wasm --ensemble").is_err());
         Ok(())
     }
 

@@ -141,7 +141,7 @@ impl Draft {
         self.check_session_timeouts(settings);
         self.check_purge(settings);
         self.allow_isro();
-        let sandbox = self.sandboxed(settings);
+        let sandbox = self.sandboxed(settings, ensemble.is_some());
         let listen = self.listen(settings, whole.as_ref());
         if data_dir.as_os_str().is_empty() && !settings.contains_key("dataDir") {
             let text = "is missing: expected dataDir=DIRECTORY, where snapshots are kept";

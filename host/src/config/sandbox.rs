@@ -94,7 +94,11 @@ fn core(draft: &mut Draft, value: &str) -> Result<(), &'static str> {
 
 impl Draft {
     /// What was decided; `None` is the native core.
-    pub(super) fn sandboxed(&mut self, settings: &Settings) -> Option<SandboxConfig> {
+    pub(super) fn sandboxed(
+        &mut self,
+        settings: &Settings,
+        has_peers: bool,
+    ) -> Option<SandboxConfig> {
         let wished = settings.get("core");
         if !self.sandbox.wanted {
             // It is only worth a word where nobody chose between the two.
@@ -117,10 +121,45 @@ impl Draft {
             self.problems.push(Problem::new(origin, "core", text));
             return None;
         }
+        self.bound_tree(settings, has_peers);
         Some(SandboxConfig {
             module: self.sandbox.module.take(),
             memory_bytes_max: self.sandbox.memory_bytes_max,
             step_ms_max: self.sandbox.step_ms_max,
         })
     }
+
+    /// Lets writes be refused before the module's memory can run out.
+    fn bound_tree(&mut self, settings: &Settings, has_peers: bool) {
+        let room = tree_bytes_max(self.sandbox.memory_bytes_max);
+        let Some(setting) = settings.get(TREE_BYTES_MAX) else {
+            self.core.tree_bytes_max = room;
+            if has_peers {
+                let text = format!(
+                    "is {room} here, for the memory that the sandboxed core may have; set it on every \
+                     server: what a leader without it commits could be more than this one can hold"
+                );
+                self.warnings.push(Problem::new(None, TREE_BYTES_MAX, text));
+            }
+            return;
+        };
+        let found = self.core.tree_bytes_max;
+        if found == 0 || found > room {
+            let text = format!(
+                "{} is more than the {room} bytes for which core.memoryLimitInMb leaves room: the \
+                 sandboxed core may run out of memory, and begin anew",
+                shown(&setting.value)
+            );
+            let problem = Problem::new(Some(&setting.origin), &setting.name, text);
+            self.warnings.push(problem);
+        }
+    }
+}
+
+const TREE_BYTES_MAX: &str = "zabra.treeBytesMax";
+
+/// How large a state may become in this much memory: three eighths. It can need twice what it is
+/// counted for, and a quarter is for what is on its way (SECURITY.md).
+fn tree_bytes_max(memory_bytes_max: usize) -> u64 {
+    memory_bytes_max as u64 / 8 * 3
 }

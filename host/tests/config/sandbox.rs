@@ -80,3 +80,28 @@ fn build_without_webassembly_says_which_has_it() {
     );
     assert!(load_env(&[("ZABRA_CORE", "wasm")]).is_err());
 }
+
+#[cfg(feature = "wasm-runtime")]
+#[test]
+fn state_has_room_in_the_modules_memory() {
+    let config = load_line("core=wasm\ncore.module=/m.wasm\ncore.memoryLimitInMb=64").unwrap();
+    assert_eq!(config.core.tree_bytes_max, 24 << 20);
+    assert_eq!(warnings(&config), [""; 0]);
+    let config = load_line("core=native").unwrap();
+    assert_eq!(config.core.tree_bytes_max, 0);
+
+    let given = |bytes: u64| {
+        let line = format!(
+            "core=wasm\ncore.module=/m.wasm\ncore.memoryLimitInMb=64\nzabra.treeBytesMax={bytes}"
+        );
+        let config = load_line(&line).unwrap();
+        assert_eq!(config.core.tree_bytes_max, bytes);
+        warnings(&config)
+    };
+    assert_eq!(given(24 << 20), [""; 0]);
+    let warned = "zoo.cfg:6: zabra.treeBytesMax: \"25165825\" is more than the 25165824 bytes for which \
+                  core.memoryLimitInMb leaves room: the sandboxed core may run out of memory, and \
+                  begin anew";
+    assert_eq!(given((24 << 20) + 1), [warned]);
+    assert_eq!(given(0).len(), 1);
+}

@@ -47,10 +47,10 @@ const READY_LIMIT_S: &str = "180";
 /// What a four-letter word may take.
 const WORD_LIMIT: Duration = Duration::from_secs(5);
 
-/// Whose figure it is.
+/// Whose figure it is: that of what Zabra is compared with, or Zabra's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
-    Apache,
+    Peer,
     Zabra,
 }
 

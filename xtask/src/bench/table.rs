@@ -22,6 +22,11 @@ pub(super) const ENSEMBLE: Place = Place {
     begin: "<!-- bench:ensemble:begin (written by `cargo xtask bench --ensemble --write`) -->",
     end: "<!-- bench:ensemble:end -->",
 };
+/// Where those of the WebAssembly core stand.
+pub(super) const WASM: Place = Place {
+    begin: "<!-- bench:wasm:begin (written by `cargo xtask bench --wasm --write`) -->",
+    end: "<!-- bench:wasm:end -->",
+};
 
 /// Figures in the order in which they first came.
 #[derive(Debug, Default)]
@@ -50,7 +55,7 @@ impl Table {
         }
         if let Some(row) = self.rows.iter_mut().find(|row| row.name == name) {
             match side {
-                Side::Apache => row.apache.push(value),
+                Side::Peer => row.apache.push(value),
                 Side::Zabra => row.zabra.push(value),
             }
         }
@@ -155,7 +160,7 @@ mod tests {
         let mut table = Table::default();
         // The machine was ten times slower in the last round, for both.
         for (a, b) in [(1000.0, 2000.0), (1100.0, 4400.0), (100.0, 300.0)] {
-            table.put("get", "ops/s", Side::Apache, a);
+            table.put("get", "ops/s", Side::Peer, a);
             table.put("get", "ops/s", Side::Zabra, b);
         }
         let text = table.markdown("A", "B")?;
@@ -170,7 +175,7 @@ mod tests {
     #[test]
     fn row_of_one_side_only_is_an_error() {
         let mut table = Table::default();
-        table.put("get", "ops/s", Side::Apache, 1.0);
+        table.put("get", "ops/s", Side::Peer, 1.0);
         assert!(table.markdown("A", "B").is_err());
     }
 
