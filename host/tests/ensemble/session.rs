@@ -71,6 +71,11 @@ impl Session {
         }
     }
 
+    /// Different after every change of the server.
+    pub(crate) const fn place(&self) -> usize {
+        self.at
+    }
+
     /// Goes to the next server that takes the session.
     pub(crate) fn move_on(&mut self) {
         let end = Instant::now() + REATTACH_TIME_MAX;
