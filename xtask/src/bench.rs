@@ -447,6 +447,8 @@ impl Bench {
                 "zabra-sandbox",
                 "--bench",
                 "crossing",
+                "--features",
+                "compile",
             ])
             .env("CARGO_TARGET_DIR", &self.target)
             .env("PEERS_CORE_MODULE", module)

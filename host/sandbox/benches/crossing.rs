@@ -63,9 +63,8 @@ fn main() {
         |core| step(core, &mut Vec::new()).len(),
     );
     show("ping of a client", "ns", &mut cores, 100_000, 1.0, |core| {
-        let ping = [0, 0, 0, 8, 255, 255, 255, 254, 0, 0, 0, 11];
+        let ping = Bytes::from_static(&[0, 0, 0, 8, 255, 255, 255, 254, 0, 0, 0, 11]);
         let flushed = Input::Link(LINK, LinkInput::Flushed(20));
-        let ping = Bytes::from_static(&ping).slice(..);
         step(
             core,
             &mut vec![Input::Link(LINK, LinkInput::Received(ping)), flushed],
