@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 use zabra_core::ids::{Epoch, Instant, Zxid};
 use zabra_core::link::LinkInput;
@@ -181,9 +182,31 @@ pub fn encode_result(
         outputs,
         events: &events,
     };
-    let room = postcard::to_extend(&result, room);
+    let room = postcard::serialize_with_flavor(&result, Room(room));
     outputs.clear();
     room
+}
+
+/// Writes after what is in a vector, slice by slice: postcard's own flavour for that goes byte by
+/// byte, which made a kilobyte that goes out cost 450 ns.
+struct Room(Vec<u8>);
+
+impl Flavor for Room {
+    type Output = Vec<u8>;
+
+    fn try_extend(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn try_push(&mut self, byte: u8) -> Result<(), Error> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn finalize(self) -> Result<Vec<u8>, Error> {
+        Ok(self.0)
+    }
 }
 
 #[derive(Serialize)]
