@@ -99,7 +99,7 @@ fn state_has_room_in_the_modules_memory() {
         warnings(&config)
     };
     assert_eq!(given(24 << 20), [""; 0]);
-    let warned = "zoo.cfg:6: zabra.treeBytesMax: \"25165825\" is more than the 25165824 bytes for which \
+    let warned = "zabra.treeBytesMax: \"25165825\" is more than the 25165824 bytes for which \
                   core.memoryLimitInMb leaves room: the sandboxed core may run out of memory, and \
                   begin anew";
     assert_eq!(given((24 << 20) + 1), [warned]);
