@@ -184,10 +184,13 @@ impl Copy {
 
     /// Makes the copied sources what they are in the workspace.
     fn refresh(&self, root: &Path) -> Result<(), String> {
-        for part in ["core/src", "core/sim/src"] {
+        // The simulator is built without the sandbox, but cargo looks for what it could be built with.
+        for part in ["core/src", "core/sim/src", "core/wasm/src", "host/sandbox"] {
             mirror(&root.join(part), &self.root.join(part))?;
         }
-        for file in ["core/Cargo.toml", "core/sim/Cargo.toml"] {
+        for part in ["core", "core/sim", "core/wasm"] {
+            let file = format!("{part}/Cargo.toml");
+            let file = file.as_str();
             write(&self.root.join(file), read(&root.join(file))?.as_bytes())?;
         }
         Ok(())

@@ -3,13 +3,15 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
     reason = "a benchmark may stop at what it did not expect, and prints"
 )]
 
-use std::hint::black_box;
+use core::hint::black_box;
+use core::iter;
+use std::env;
 use std::path::Path;
 use std::time::Instant as Clock;
-use std::{env, iter};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use zabra_core::Machine;
