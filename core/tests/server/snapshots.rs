@@ -18,6 +18,8 @@ fn txns_before_next(bench: &mut Bench, data: &[u8]) -> usize {
         assert!(bench.txns.len() < 1000, "no snapshot");
     }
     while bench.snapshot.last() != Some(&SnapshotOp::End) {
+        // Slices leave at a pace.
+        bench.wait_ms(1);
         bench.step([Input::SnapshotWritten(usize::MAX)]);
     }
     let zxid = bench.server.tree().last_zxid();
