@@ -128,13 +128,16 @@ fn a_snapshot_waits_for_the_disk() {
         });
         chunks.sum()
     };
+    for _ in 0..100 {
+        bench.wait_ms(1);
+        bench.step([]);
+    }
     let first = bytes(&bench);
     assert!((4 << 20..6 << 20).contains(&first), "{first}");
     let now = Some(bench.now.instant);
     assert!(bench.wake > now, "it waits");
     bench.step([Input::SnapshotWritten(first)]);
     assert!(bytes(&bench) > first);
-    assert_eq!(bench.wake, now, "it goes on at once");
 }
 
 #[test]
