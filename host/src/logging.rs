@@ -141,6 +141,9 @@ struct ZabLog {
     learners_synced: Limit,
     notices: Limit,
     peers_refused: Limit,
+    /// Why the last role was given up.
+    reason: String,
+    reasons: Limit,
     roles_lost: Limit,
     synced: Limit,
 }
@@ -169,7 +172,15 @@ impl ZabLog {
                 }
             }
             zab::Event::RoleLost { reason } => {
-                if self.roles_lost.admits(now, "role given up") {
+                // Some are said once and decide what follows (that a snapshot is asked for): a
+                // storm of another one must not hide them.
+                let limit = if *reason == self.reason {
+                    &mut self.roles_lost
+                } else {
+                    self.reason.clone_from(reason);
+                    &mut self.reasons
+                };
+                if limit.admits(now, "role given up") {
                     warn!(reason = reason.as_str(), "role given up");
                 }
             }
@@ -424,6 +435,31 @@ mod tests {
                  ERROR forged \
               \\u{1b}[31m\""
             ]
+        );
+    }
+
+    #[test]
+    fn flood_of_one_reason_does_not_hide_another() {
+        let start = Instant::now();
+        let lost = |reason: &str| {
+            Event::Zab(zab::Event::RoleLost {
+                reason: reason.to_owned(),
+            })
+        };
+        let lines = lines(Format::Text, Level::INFO, |log| {
+            for n in 0..1000 {
+                log.log(&lost("found TRUNC"), start + Duration::from_micros(n));
+            }
+            log.log(&lost("the leader cuts"), start + Duration::from_millis(2));
+            for n in 0..1000 {
+                log.log(&lost(&n.to_string()), start + Duration::from_millis(3));
+            }
+        });
+        // One was the first of its kind, ten more the like of it; of those that differ, ten.
+        assert_eq!(lines.len(), 20, "{lines:?}");
+        assert_eq!(
+            lines.get(11).map(String::as_str),
+            Some("WARN role given up reason=\"the leader cuts\"")
         );
     }
 
