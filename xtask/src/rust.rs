@@ -48,8 +48,15 @@ pub(crate) fn clippy(workspace: &Workspace) -> crate::Result {
 }
 
 pub(crate) fn unit(workspace: &Workspace) -> crate::Result {
+    // One run tells everything that is wrong.
     run(workspace
-        .cargo(&["test", "--workspace", "--locked", "--quiet"])
+        .cargo(&[
+            "test",
+            "--workspace",
+            "--locked",
+            "--quiet",
+            "--no-fail-fast",
+        ])
         .args(workspace.features()))?;
     Ok(Outcome::Passed)
 }

@@ -85,10 +85,14 @@ fn a_learner_that_asks_as_the_epoch_begins_is_sent_the_state_at_once() {
     let violation = world.run();
     let report = world.report(violation);
     assert_eq!(report.violation, None, "{report}");
-    let lines = |text: &str| report.trace.iter().filter(|it| it.contains(text)).count();
-    assert_eq!(lines("begins: on A receives:NEWLEADER"), 1, "it is met");
-    assert_eq!(lines("no word from"), 0, "nobody waits in vain");
-    assert!(lines("how: \"SNAP of") > 0, "it is sent the state");
+    let first = |text: &str, from: usize| {
+        let mut lines = report.trace.iter().enumerate().skip(from);
+        lines.find_map(|(at, line)| line.contains(text).then_some(at))
+    };
+    let met = first("begins: on A receives:NEWLEADER", 0).expect("it is met");
+    let synced = first("Synced { how: \"SNAP of", met).expect("it is sent the state");
+    let waits = first("no word from", met).filter(|at| *at < synced);
+    assert_eq!(waits, None, "nobody waits in vain");
 }
 
 #[test]
