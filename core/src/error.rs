@@ -71,6 +71,9 @@ codes! {
     NO_WATCHER = -121, "No such watcher";
     /// Reconfiguration is switched off.
     RECONFIG_DISABLED = -123, "Reconfig is disabled";
+    /// Who sends it has not shown who it is, or is not who opened the session.
+    SESSION_CLOSED_REQUIRE_SASL_AUTH = -124,
+        "Session closed because client failed to authenticate";
     /// The quota of an ancestor would be exceeded.
     QUOTA_EXCEEDED = -125, "Quota has exceeded";
     /// The server is too busy.

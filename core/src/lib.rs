@@ -17,6 +17,8 @@ pub mod lane;
 pub mod link;
 pub mod machine;
 pub mod path;
+mod sasl;
+pub mod secret;
 pub mod server;
 mod sorted;
 pub mod store;

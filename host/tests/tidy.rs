@@ -96,6 +96,8 @@ const CORE: &[(&str, &[&str])] = &[
     ("link", &["sorted"]),
     ("machine", &["ids"]),
     ("path", &[]),
+    ("sasl", &["secret"]),
+    ("secret", &[]),
     ("sorted", &[]),
     ("wire", &["error", "ids", "jute"]),
     ("store", &["ids", "jute", "lane", "wire"]),
@@ -106,11 +108,16 @@ const CORE: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "error", "ids", "jute", "lane", "link", "machine", "path", "sorted", "tree", "wire",
-            "zab",
+            "error", "ids", "jute", "lane", "link", "machine", "path", "sasl", "secret", "sorted",
+            "tree", "wire", "zab",
         ],
     ),
-    ("zab", &["ids", "jute", "lane", "link", "sorted", "wire"]),
+    (
+        "zab",
+        &[
+            "ids", "jute", "lane", "link", "sasl", "secret", "sorted", "wire",
+        ],
+    ),
 ];
 
 /// Module of the host, and what it may import besides itself.

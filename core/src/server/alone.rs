@@ -87,6 +87,7 @@ impl Alone {
             election_silence_ms: None,
             history_txns_min: 500,
             history_bytes_max: 1 << 20,
+            sasl: zab::Sasl::default(),
         };
         let history = zab::Recovered {
             base: Zxid::ZERO,

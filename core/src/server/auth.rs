@@ -95,7 +95,7 @@ pub fn digest_id(secret: &[u8]) -> String {
 pub(super) fn user_name(id: &Id) -> &str {
     match id.scheme.as_str() {
         "digest" => id.id.split(':').next().unwrap_or_default(),
-        "ip" => &id.id,
+        "ip" | "sasl" => &id.id,
         _ => "",
     }
 }
@@ -115,6 +115,12 @@ pub(super) fn permits(config: &Config, acl: &[Acl], needed: Perms, ids: &[Id]) -
                     .iter()
                     .any(|own| own.scheme == "ip" && address_matches(&own.id, id)),
                 "digest" => config.digest_auth && ids.contains(&entry.id),
+                // Source: SASLAuthenticationProvider.matches.
+                "sasl" => ids.iter().filter(|own| own.scheme == "sasl").any(|own| {
+                    own.id == *id
+                        || own.id == "super"
+                        || config.auth.any_sasl_user.as_ref() == Some(id)
+                }),
                 _ => false,
             }
         })
@@ -146,7 +152,11 @@ pub(super) fn resolve(
         let scheme = entry.scheme.as_deref().ok_or(ErrorCode::INVALID_ACL)?;
         if scheme == "auth" {
             // kazoo writes an empty id as null.
-            let own = ids.iter().filter(|id| id.scheme == "digest");
+            let own = ids.iter().filter(|id| match id.scheme.as_str() {
+                "digest" => true,
+                "sasl" => config.auth.sasl_acls,
+                _ => false,
+            });
             let before = list.len();
             for id in own {
                 let left = bytes_left.checked_sub(identity_bytes(id));
@@ -166,6 +176,7 @@ pub(super) fn resolve(
             "world" => id == "anyone",
             "digest" => config.digest_auth && digest_is_valid(id),
             "ip" => parse_range(id).is_some(),
+            "sasl" => config.auth.sasl_acls && name_is_valid(id),
             _ => false,
         };
         if !valid {
@@ -185,6 +196,20 @@ pub(super) fn resolve(
 fn digest_is_valid(id: &str) -> bool {
     let trimmed = id.trim_end_matches(':');
     trimmed.split(':').count() == 2
+}
+
+/// Whether this may be a Kerberos name, `primary[/instance]@REALM`; without a realm anything is.
+/// Source: `KerberosName`.
+fn name_is_valid(name: &str) -> bool {
+    name.split_once('@').is_none_or(|(principal, realm)| {
+        !realm.contains(['/', '@']) && principal.matches('/').count() < 2
+    })
+}
+
+/// The identities that nobody can claim without showing that they are its own.
+pub(super) fn proven(ids: &[Id]) -> impl Iterator<Item = &Id> {
+    ids.iter()
+        .filter(|id| matches!(id.scheme.as_str(), "sasl" | "x509"))
 }
 
 /// Hides the password hashes of a list from somebody who may not administer the znode. Source:

@@ -247,6 +247,8 @@ impl Server {
     fn session_closed(&mut self, session: SessionId) {
         self.core.tracker.remove(session);
         self.core.session_forgotten(session);
+        self.core.pins.remove(&session);
+        self.core.old_passwords.remove(&session);
         self.core.events.push(Event::SessionClosed { session });
         if let Some(&link) = self.by_session.get(&session) {
             self.close(link);

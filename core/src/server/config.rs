@@ -3,9 +3,10 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
 
 /// The settings of one server. Times are milliseconds, sizes are bytes.
 ///
@@ -69,30 +70,51 @@ pub struct Config {
     pub container_never_used_ms_max: u64,
     /// What the words `conf` and `envi` print and only the host knows.
     pub host: HostConfig,
+    /// Who must show who it is, and how.
+    pub auth: AuthConfig,
 }
 
-/// What must not stand in a log: it has no text.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Whether this is the secret.
-    #[must_use]
-    pub fn is(&self, other: &str) -> bool {
-        self.0 == other
-    }
+/// How clients show who they are, beyond addresses and digests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthConfig {
+    /// The users of DIGEST-MD5 with their passwords; `None`: SASL is off.
+    pub sasl_users: Option<Vec<(String, Secret)>>,
+    /// Whether ACLs of the scheme `sasl` may be stored.
+    pub sasl_acls: bool,
+    /// `superUser`, `superUser.*`: SASL users who may do everything.
+    pub super_users: Vec<String>,
+    /// `letAnySaslUserDoX`: in an ACL this id stands for every SASL user.
+    pub any_sasl_user: Option<String>,
+    /// `allowSaslFailedClients`: who cannot authenticate goes on as nobody.
+    pub allow_failed: bool,
+    /// `enforce.auth.schemes`: without an identity of one of these nothing is answered. Empty:
+    /// anything is.
+    pub schemes_required: Vec<String>,
+    /// Where passwords of sessions come from.
+    pub session_passwords: SessionPasswords,
+    /// What they are made from, the same on every server of an ensemble.
+    pub session_secret: Secret,
+    /// What nonces begin with: of this process only, from the system's generator.
+    pub nonce_seed: Secret,
 }
 
-impl From<String> for Secret {
-    fn from(secret: String) -> Self {
-        Self(secret)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(not shown)")
-    }
+/// Where a session's password comes from, which its client shows to have it back.
+///
+/// ZooKeeper's follows from the session's id, and that stands in the Stat of each of its
+/// ephemerals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionPasswords {
+    /// As in ZooKeeper.
+    #[default]
+    OfId,
+    /// Likewise, and those of the secret are accepted: before other servers give them.
+    OfIdForNow,
+    /// Of the secret; ZooKeeper's are accepted as well, as long as there may be such.
+    OfBoth,
+    /// Of the secret; ZooKeeper's are accepted for the sessions that were there at the start.
+    OfSecretFromNow,
+    /// Of the secret.
+    OfSecret,
 }
 
 /// Which four-letter words are answered. `srvr` always is.
@@ -147,6 +169,7 @@ impl Default for Config {
             container_deletes_per_minute_max: 10_000,
             container_never_used_ms_max: 0,
             host: HostConfig::default(),
+            auth: AuthConfig::default(),
         }
     }
 }

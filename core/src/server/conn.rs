@@ -14,6 +14,7 @@ use super::io::Summary;
 use crate::error::ErrorCode;
 use crate::ids::{Instant, SessionId, UnixMillis, Xid, Zxid};
 use crate::jute;
+use crate::sasl;
 use crate::wire::client::{OpCode, ReplyHeader, error_field};
 use crate::wire::records::Id;
 
@@ -77,6 +78,9 @@ pub(super) struct Conn {
     /// Whether its handshake had the byte that the answer then has too.
     pub(super) read_only_byte: bool,
     pub(super) ids: Vec<Id>,
+    pub(super) sasl: sasl::Server,
+    /// Whether it has shown all that it must before its requests are looked at.
+    pub(super) admitted: bool,
     pub(super) pending: VecDeque<Pending>,
     /// How many of `pending` are waiting.
     pub(super) waiting: usize,
@@ -163,6 +167,8 @@ impl Conn {
             read_only: false,
             read_only_byte: false,
             ids: alloc::vec![address_id(peer.ip())],
+            sasl: sasl::Server::default(),
+            admitted: false,
             pending: VecDeque::new(),
             waiting: 0,
             waiting_long: 0,

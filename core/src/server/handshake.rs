@@ -3,6 +3,7 @@
 //! Source of the order of checks: `ZooKeeperServer.processConnectRequest`, `reopenSession`.
 
 use alloc::format;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
@@ -10,7 +11,6 @@ use bytes::Bytes;
 use super::conn::{Conn, Cut, Stage};
 use super::ensemble::Owner;
 use super::four_letter::Word;
-use super::session::{password, password_is_right};
 use super::{Event, HANDSHAKE_BYTES_MAX, Server};
 use crate::ids::{LinkId, SessionId, Xid};
 use crate::jute::{self, take};
@@ -150,8 +150,19 @@ impl Server {
     }
 
     fn resume_session(&mut self, link: LinkId, session: SessionId, given: &[u8]) {
-        // Before anything else is closed: who does not know the password must not disturb who does.
-        if !password_is_right(session, given) {
+        let Some(conn) = self.conns.get(&link) else {
+            return;
+        };
+        // Before anything else is closed: who does not know the password must not disturb who does,
+        // nor who has another certificate than the session's owner. (SASL comes after this.)
+        let core = &mut self.core;
+        let pinned = core.pins.get(&session).map(Vec::as_slice);
+        let mut certificates = pinned
+            .unwrap_or_default()
+            .iter()
+            .filter(|id| id.scheme == "x509");
+        let is_owner = certificates.all(|id| conn.ids.contains(id));
+        if !core.password_is_right(session, given, &conn.ids) || !is_owner {
             return self.refuse_session(link, session);
         }
         if self.core.is_local(session) {
@@ -221,8 +232,9 @@ impl Server {
         let password = if session == SessionId::NONE {
             [0; 16]
         } else {
-            password(session)
+            self.core.password(session, &conn.ids)
         };
+        conn.admitted = session != SessionId::NONE && self.core.admits(conn);
         let response = ConnectResponse {
             protocol_version: 0,
             timeout_ms: i32::try_from(conn.timeout_ms).unwrap_or(i32::MAX),

@@ -207,4 +207,11 @@ pub enum Event {
         /// What it may take (`zabra.treeBytesMax`).
         max: u64,
     },
+    /// A client could not authenticate and goes on as nobody (`allowSaslFailedClients`).
+    SaslFailed {
+        /// Where its client is.
+        peer: SocketAddr,
+        /// Why, as a clause for a log line.
+        reason: String,
+    },
 }

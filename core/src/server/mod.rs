@@ -36,8 +36,10 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Instant, LinkId, Seq, SessionId, Zxid};
 use crate::link::{LinkInput, LinkOutput, Port};
 use crate::machine::{Machine, Now};
+use crate::secret::Nonces;
 use crate::tree::watch::Watches;
 use crate::tree::{Loader, Tree};
+use crate::wire::records::Id;
 
 pub use auth::digest_id;
 pub use config::Config;
@@ -45,6 +47,7 @@ pub use ensemble::EnsembleConfig;
 pub use four_letter::civil_date;
 pub use io::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
 
+use config::SessionPasswords;
 use conn::{Conn, Stage};
 use ensemble::Ensemble;
 use four_letter::Latencies;
@@ -141,6 +144,11 @@ struct Core {
     digests_settled: bool,
     /// Local sessions whose clients have closed them in this step.
     locals_closed: Vec<SessionId>,
+    /// Of whom each session is whose client has shown who it is.
+    pins: BTreeMap<SessionId, Vec<Id>>,
+    /// The sessions that have ZooKeeper's passwords: see [`config::SessionPasswords`].
+    old_passwords: BTreeSet<SessionId>,
+    nonces: Nonces,
     /// The recent digests, for the word `hash`.
     digests: VecDeque<(Zxid, u64)>,
 }
@@ -279,7 +287,17 @@ impl Server {
         if recovered.snapshot {
             stats.startup_txns.record(recovered.txns);
         }
+        let old_passwords = match config.auth.session_passwords {
+            SessionPasswords::OfSecretFromNow => {
+                tree.sessions().map(|(session, _)| session).collect()
+            }
+            _ => BTreeSet::new(),
+        };
         let core = Core {
+            pins: BTreeMap::new(),
+            old_passwords,
+            // Others than those between servers.
+            nonces: Nonces::new(config.auth.nonce_seed.clone(), entropy.rotate_left(32)),
             next_session: session::first_id(config.server_id, entropy),
             proposed: tree.last_zxid(),
             serving: recovered.snapshot,

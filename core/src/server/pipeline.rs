@@ -2,6 +2,7 @@
 //! others; a read waits only for earlier writes of its own session.
 
 use alloc::format;
+use alloc::string::String;
 
 use bytes::Bytes;
 
@@ -12,16 +13,25 @@ use super::ensemble::{Owner, Passage};
 use super::prep::{Prep, Refusal, asked, is_well_formed, portable, wants_ephemeral};
 use super::read::Reads;
 use super::{
-    Core, IDENTITY_BYTES_MAX, LONG_BYTES, OUT_BYTES_HARD, OUT_BYTES_HIGH, Output, PENDING_MAX,
-    PROPOSED_BYTES_HARD, PROPOSED_BYTES_HIGH, Server, StoreOp, WAITING_MAX,
+    Core, Event, IDENTITY_BYTES_MAX, LONG_BYTES, OUT_BYTES_HARD, OUT_BYTES_HIGH, Output,
+    PENDING_MAX, PROPOSED_BYTES_HARD, PROPOSED_BYTES_HIGH, Server, StoreOp, WAITING_MAX,
 };
 use crate::error::ErrorCode;
 use crate::ids::{Instant, LinkId, Seq, SessionId, Xid, Zxid};
 use crate::jute::{self, take};
 use crate::link::LinkOutput;
-use crate::wire::client::{AuthPacket, OpCode, ReadRequest, RequestHeader};
+use crate::sasl::{self, CLIENTS};
+use crate::wire::client::{
+    AuthPacket, OpCode, ReadRequest, ReplyHeader, RequestHeader, error_field,
+};
+use crate::wire::records::Id;
 use crate::wire::txn::{self, DIGEST_VERSION, Txn, TxnDigest, TxnHeader};
 use crate::zab::membership::Membership;
+
+/// What stands for no SASL token.
+const NO_TOKEN: Option<&str> = None;
+/// Why somebody is refused who knows a session's password.
+const NOT_ITS_SESSION: &str = "its session was authenticated as another";
 
 /// What became of a frame.
 enum Handled {
@@ -158,12 +168,8 @@ impl Core {
         }
         match op {
             OpCode::AUTH => self.auth(conn, xid, body),
-            OpCode::SASL => {
-                // What a server without SASL says; the client then gives up by itself.
-                conn.answer(xid, Zxid::ZERO, &Option::<&str>::None);
-                self.stats.sent += 1;
-                Handled::Go
-            }
+            OpCode::SASL => self.sasl(conn, xid, body),
+            _ if !conn.admitted => self.refuse_stranger(conn, xid),
             OpCode::CREATE
             | OpCode::CREATE2
             | OpCode::CREATE_CONTAINER
@@ -327,6 +333,7 @@ impl Core {
                     conn.reply(xid, Zxid::ZERO, Some(ErrorCode::AUTH_FAILED), |_| {});
                     return Handled::Refuse("it claims more identities than anybody has");
                 }
+                conn.admitted = self.admits(conn);
                 conn.reply(xid, Zxid::ZERO, None, |_| {});
                 self.stats.sent += 1;
                 Handled::Go
@@ -337,6 +344,86 @@ impl Core {
                 Handled::Refuse("it authenticates by a scheme that is not known")
             }
         }
+    }
+
+    /// Takes a token. Source: `ZooKeeperServer.processSasl`.
+    fn sasl(&mut self, conn: &mut Conn, xid: Xid, body: &[u8]) -> Handled {
+        let mut input = body;
+        let Ok(token) = take::<Option<&serde_bytes::Bytes>>(&mut input) else {
+            return Handled::Refuse("a SASL token is cut short");
+        };
+        self.stats.sent += 1;
+        let auth = &self.config.auth;
+        let Some(users) = &auth.sasl_users else {
+            // What a server without SASL says; the client then gives up by itself.
+            conn.answer(xid, Zxid::ZERO, &NO_TOKEN);
+            return Handled::Go;
+        };
+        let token = token.map_or(&[][..], |token| token);
+        let again = matches!(conn.sasl, sasl::Server::Over);
+        let step = conn.sasl.evaluate(&CLIENTS, token, users, &mut self.nonces);
+        let reason = match step {
+            Ok(sasl::Step::Challenge(token)) => {
+                conn.answer(xid, Zxid::ZERO, &token);
+                return Handled::Go;
+            }
+            Ok(sasl::Step::Done { user, token }) => {
+                let is_super = auth.super_users.contains(&user);
+                let id = |scheme: &str, id| Id {
+                    scheme: scheme.into(),
+                    id,
+                };
+                conn.ids.push(id("sasl", user));
+                if is_super {
+                    conn.ids.push(id("super", String::new()));
+                }
+                conn.admitted = self.admits(conn);
+                if conn.admitted {
+                    conn.answer(xid, Zxid::ZERO, &token);
+                    return Handled::Go;
+                }
+                NOT_ITS_SESSION
+            }
+            Err(reason) => reason,
+        };
+        self.stats.auth_failed += 1;
+        let auth = &self.config.auth;
+        let required = auth.schemes_required.iter().any(|scheme| scheme == "sasl");
+        if auth.allow_failed && !required && !again && reason != NOT_ITS_SESSION {
+            self.events.push(Event::SaslFailed {
+                peer: conn.peer,
+                reason: reason.into(),
+            });
+            conn.answer(xid, Zxid::ZERO, &NO_TOKEN);
+            return Handled::Go;
+        }
+        let error = if required {
+            ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH
+        } else {
+            ErrorCode::AUTH_FAILED
+        };
+        conn.frame(|out| {
+            let error = error_field(Some(error));
+            let zxid = Zxid::ZERO;
+            jute::append(out, &ReplyHeader { xid, zxid, error });
+            jute::append(out, &NO_TOKEN);
+        });
+        Handled::Refuse(reason)
+    }
+
+    /// Refuses a request of somebody who has not shown who it is. Its session stays.
+    ///
+    /// Source: `AuthenticationHelper.enforceAuthentication`.
+    fn refuse_stranger(&mut self, conn: &mut Conn, xid: Xid) -> Handled {
+        let error = ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH;
+        self.stats.auth_failed += 1;
+        self.stats.sent += 1;
+        conn.reply(xid, Zxid::ZERO, Some(error), |_| {});
+        Handled::Refuse(if self.may_act(conn.session, &conn.ids) {
+            "it has not authenticated by a scheme of enforce.auth.schemes"
+        } else {
+            NOT_ITS_SESSION
+        })
     }
 
     pub(super) fn read(

@@ -5,7 +5,13 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::Core;
+use super::auth::proven;
+use super::config::SessionPasswords;
+use super::conn::Conn;
 use crate::ids::{Instant, SessionId};
+use crate::secret::{Secret, hmac_sha1, same};
+use crate::wire::records::Id;
 
 /// A session's password.
 pub(super) type Password = [u8; 16];
@@ -178,9 +184,9 @@ pub(super) const fn first_id(server: u8, entropy: u64) -> SessionId {
     SessionId(if id == i64::MIN { id + 1 } else { id })
 }
 
-/// The password of a session: 16 bytes of `java.util.Random`, so that a server of Apache ZooKeeper
-/// that takes over the data knows it too.
-pub(super) fn password(session: SessionId) -> Password {
+/// What a session's password is in ZooKeeper: 16 bytes of `java.util.Random`. Whoever knows the id
+/// can compute it.
+pub(super) fn password_of_id(session: SessionId) -> Password {
     const MASK: u64 = (1 << 48) - 1;
     const MULTIPLIER: u64 = 0x0005_deec_e66d;
     let mut state = (session.0.cast_unsigned() ^ 0xb341_5c00 ^ MULTIPLIER) & MASK;
@@ -194,11 +200,87 @@ pub(super) fn password(session: SessionId) -> Password {
     password
 }
 
-/// Compares in a time that does not tell how much was right.
-pub(super) fn password_is_right(session: SessionId, given: &[u8]) -> bool {
-    let right = password(session);
-    let differing = right.iter().zip(given).fold(0, |all, (a, b)| all | (a ^ b));
-    session != SessionId::NONE && given.len() == right.len() && differing == 0
+/// A password that only who has the secret can compute, for a session whose client has this
+/// certificate, or none.
+///
+/// Every server of an ensemble computes it, also one that has just started: nothing of it is kept.
+fn password_of_secret(secret: &Secret, session: SessionId, certificate: &str) -> Password {
+    let id = session.0.to_le_bytes();
+    let hash = hmac_sha1(secret, [b"session", &id, certificate.as_bytes()]);
+    hash.first_chunk().copied().unwrap_or_default()
+}
+
+/// Of a client's identities the one that it has from before it asks for a session to its end.
+fn certificate(ids: &[Id]) -> &str {
+    let of_certificate = ids.iter().find(|id| id.scheme == "x509");
+    of_certificate.map_or("", |id| &id.id)
+}
+
+impl Core {
+    /// The password of a session of a client with these identities.
+    pub(super) fn password(&self, session: SessionId, ids: &[Id]) -> Password {
+        let auth = &self.config.auth;
+        match auth.session_passwords {
+            SessionPasswords::OfId | SessionPasswords::OfIdForNow => password_of_id(session),
+            SessionPasswords::OfBoth
+            | SessionPasswords::OfSecretFromNow
+            | SessionPasswords::OfSecret => {
+                password_of_secret(&auth.session_secret, session, certificate(ids))
+            }
+        }
+    }
+
+    /// Whether a client with these identities shows the right password for a session. Takes as long
+    /// for any.
+    ///
+    /// Who had no certificate when it was given its password may have one by now, and nobody another.
+    pub(super) fn password_is_right(
+        &mut self,
+        session: SessionId,
+        given: &[u8],
+        ids: &[Id],
+    ) -> bool {
+        let auth = &self.config.auth;
+        let of_id = same(&password_of_id(session), given);
+        let of_secret = |certificate| {
+            let right = password_of_secret(&auth.session_secret, session, certificate);
+            same(&right, given)
+        };
+        let of_secret = of_secret("") | of_secret(certificate(ids));
+        let right = match auth.session_passwords {
+            SessionPasswords::OfId => of_id,
+            SessionPasswords::OfIdForNow | SessionPasswords::OfBoth => of_id | of_secret,
+            SessionPasswords::OfSecretFromNow => {
+                if of_secret {
+                    // Its client has heard of its new one.
+                    self.old_passwords.remove(&session);
+                }
+                of_secret | (of_id & self.old_passwords.contains(&session))
+            }
+            SessionPasswords::OfSecret => of_secret,
+        };
+        right && session != SessionId::NONE
+    }
+
+    /// Whether somebody with these identities may act for a session: nobody but whoever was the
+    /// first to show who it is.
+    pub(super) fn may_act(&mut self, session: SessionId, ids: &[Id]) -> bool {
+        if let Some(pinned) = self.pins.get(&session) {
+            return pinned.iter().all(|id| ids.contains(id));
+        }
+        let shown: Vec<Id> = proven(ids).cloned().collect();
+        if !shown.is_empty() && session != SessionId::NONE {
+            self.pins.insert(session, shown);
+        }
+        true
+    }
+
+    /// Whether a connection's requests may be looked at.
+    pub(super) fn admits(&mut self, conn: &Conn) -> bool {
+        let required = &self.config.auth.schemes_required;
+        let shown = |id: &Id| required.contains(&id.scheme);
+        (required.is_empty() || conn.ids.iter().any(shown)) && self.may_act(conn.session, &conn.ids)
+    }
 }
 
 #[cfg(test)]
@@ -225,15 +307,24 @@ mod tests {
                 0xa43b_9c94_61ee_dfa3_2271_f07d_1200_ff01,
             ),
         ] {
-            assert_eq!(password(SessionId(id)), hex.to_be_bytes());
-            assert!(password_is_right(SessionId(id), &hex.to_be_bytes()));
-            assert!(!password_is_right(SessionId(id), &[0; 16]));
-            assert!(!password_is_right(SessionId(id), &[]));
+            assert_eq!(password_of_id(SessionId(id)), hex.to_be_bytes());
         }
-        assert!(!password_is_right(
-            SessionId::NONE,
-            &password(SessionId::NONE)
-        ));
+    }
+
+    #[test]
+    fn passwords_of_a_secret_differ_by_all_they_are_of() {
+        let secret = |text: &str| Secret::from(alloc::string::String::from(text));
+        let of = |text, id, dn| password_of_secret(&secret(text), SessionId(id), dn);
+        let passwords = [
+            of("secret", 1, ""),
+            of("secret", 2, ""),
+            of("other", 1, ""),
+            of("secret", 1, "CN=bob"),
+            of("secret", 1, "CN=eve"),
+            password_of_id(SessionId(1)),
+        ];
+        assert_eq!(BTreeSet::from(passwords).len(), passwords.len());
+        assert_eq!(of("secret", 1, "CN=bob"), of("secret", 1, "CN=bob"));
     }
 
     #[test]

@@ -358,6 +358,11 @@ impl Frames {
         }))
     }
 
+    /// What arrived and was not taken, before any frame was.
+    pub(crate) fn take_rest(&mut self) -> Bytes {
+        self.stream.take_rest()
+    }
+
     /// The payload of the next frame, or `None` until more arrives.
     ///
     /// # Errors

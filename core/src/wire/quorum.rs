@@ -9,6 +9,7 @@
 //! without data and a REQUEST without ids both crash a thread of a Java leader.
 //! Source: `zookeeper.jute`, `Leader`, `LearnerHandler`, `Learner`.
 
+pub(crate) mod auth;
 mod bodies;
 mod packets;
 

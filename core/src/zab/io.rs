@@ -11,6 +11,7 @@ use super::membership::Membership;
 use crate::ids::{Epoch, LinkId, Seq, ServerId, Zxid};
 use crate::lane::StoreOp;
 use crate::link::{Endpoint, LinkOutput, Port};
+use crate::secret::Secret;
 use crate::wire::records::Id;
 
 /// One server's place in its ensemble and the ensemble's times.
@@ -56,6 +57,21 @@ pub struct Options {
     pub history_txns_min: usize,
     /// Bytes of transactions kept for learners beyond these.
     pub history_bytes_max: usize,
+    /// How servers show each other that they belong to the ensemble.
+    pub sasl: Sasl,
+}
+
+/// SASL between servers, on both of their ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sasl {
+    /// `quorum.auth.enableSasl`: who may log in here, by which password; `None`: nobody is asked.
+    pub users: Option<Vec<(String, Secret)>>,
+    /// `quorum.auth.serverRequireSasl`: whether nobody else is let in.
+    pub required: bool,
+    /// `quorum.auth.learnerRequireSasl`: as whom this server logs in with others.
+    pub login: Option<(String, Secret)>,
+    /// What nonces begin with: of this process only, from the system's generator.
+    pub seed: Secret,
 }
 
 /// What the store held.

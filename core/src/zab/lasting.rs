@@ -13,6 +13,7 @@ use super::membership::Membership;
 use super::outbox::Outbox;
 use super::quorum::Views;
 use crate::ids::{Instant, ServerId, Zxid};
+use crate::secret::Nonces;
 
 /// What a server has whatever its role is.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(super) struct Lasting {
     pub(super) leader: Option<ServerId>,
     /// The election has not heard of a membership yet.
     pub(super) memberships_changed: bool,
+    /// Of logins on the quorum port.
+    pub(super) nonces: Nonces,
 }
 
 /// Why a role ends.

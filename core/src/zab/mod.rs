@@ -15,6 +15,7 @@
 mod durable;
 pub mod election;
 mod epochs;
+mod gate;
 mod history;
 pub mod io;
 mod lasting;
@@ -38,7 +39,7 @@ use durable::Confirmed;
 use election::{Election, Vote};
 use epochs::Epochs;
 use history::History;
-pub use io::{Event, LearnerStatus, MembershipOp, Options, Output, Recovered, Role, Status};
+pub use io::{Event, LearnerStatus, MembershipOp, Options, Output, Recovered, Role, Sasl, Status};
 use lasting::{Lasting, Left};
 use leader::Leader;
 use learner::Learner;
@@ -49,6 +50,7 @@ pub use quorum::Views;
 use crate::ids::{Instant, LinkId, Seq, ServerId, Zxid};
 use crate::lane::StoreOp;
 use crate::link::{LinkInput, Port};
+use crate::secret::Nonces;
 use crate::wire::election::State;
 use crate::wire::records::Id;
 
@@ -89,6 +91,7 @@ impl Zab {
         let history = History::recovered(recovered.base, recovered.recent);
         let member = options.committed.member(options.me);
         let observer = member.map_or(options.observer, |member| !member.voter);
+        let nonces = Nonces::new(options.sasl.seed.clone(), entropy);
         let mut zab = Self {
             lasting: Lasting {
                 committed: options.committed.clone(),
@@ -103,6 +106,7 @@ impl Zab {
                 observer,
                 leader: None,
                 memberships_changed: false,
+                nonces,
             },
             election,
             part: Part::Looking,

@@ -6,6 +6,7 @@
 )]
 
 mod acl;
+mod auth;
 mod bench;
 mod full;
 mod limits;

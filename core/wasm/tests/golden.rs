@@ -18,11 +18,12 @@ use serde::de::DeserializeOwned;
 use zabra_core::ids::{Epoch, Instant, LinkId, Seq, ServerId, SessionId, UnixMillis, Zxid};
 use zabra_core::link::{Endpoint, LinkInput, LinkOutput, Port};
 use zabra_core::machine::Now;
-use zabra_core::server::config::{FourLetterWords, HostConfig, Secret};
+use zabra_core::secret::Secret;
+use zabra_core::server::config::{AuthConfig, FourLetterWords, HostConfig, SessionPasswords};
 use zabra_core::server::{
     Config, EnsembleConfig, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary,
 };
-use zabra_core::zab::{self, Member, Membership, MembershipOp, Options};
+use zabra_core::zab::{self, Member, Membership, MembershipOp, Options, Sasl};
 use zabra_core_wasm::abi::{self, ABI, Begin, Found, Open, Opened, Place, StepOut};
 
 const GOLDEN: &str = include_str!("golden/abi.txt");
@@ -112,6 +113,10 @@ fn membership() -> Membership {
     }
 }
 
+fn secret(text: &str) -> Secret {
+    Secret::from(String::from(text))
+}
+
 /// Every setting another number, so that two that change places are seen.
 fn config() -> Config {
     Config {
@@ -146,6 +151,17 @@ fn config() -> Config {
             listen_backlog: -1,
             environment: vec![("os.name".into(), "Linux".into())],
         },
+        auth: AuthConfig {
+            sasl_users: Some(vec![("bob".into(), secret("b"))]),
+            sasl_acls: true,
+            super_users: vec!["root".into()],
+            any_sasl_user: Some("x".into()),
+            allow_failed: false,
+            schemes_required: vec!["sasl".into()],
+            session_passwords: SessionPasswords::OfSecret,
+            session_secret: secret("s"),
+            nonce_seed: secret("n"),
+        },
     }
 }
 
@@ -170,6 +186,12 @@ fn options() -> Options {
         election_silence_ms: Some(10_000),
         history_txns_min: 500,
         history_bytes_max: 32 << 20,
+        sasl: Sasl {
+            users: Some(vec![("server".into(), secret("p"))]),
+            required: true,
+            login: Some(("server".into(), secret("p"))),
+            seed: secret("q"),
+        },
     }
 }
 
@@ -295,6 +317,10 @@ fn events() -> Vec<Event> {
         Event::TreeFull {
             used: 300,
             max: 301,
+        },
+        Event::SaslFailed {
+            peer,
+            reason: text(),
         },
     ]
 }

@@ -8,7 +8,7 @@ use std::{
 
 use zabra_core::{
     ids::ServerId,
-    zab::{Membership, Options},
+    zab::{Membership, Options, Sasl},
 };
 
 use super::{
@@ -223,6 +223,7 @@ impl Draft {
                 election_silence_ms: keys.election_silence_ms,
                 history_txns_min: usize::try_from(keys.history_txns_min).unwrap_or(usize::MAX),
                 history_bytes_max: HISTORY_BYTES_MAX,
+                sasl: Sasl::default(),
             },
         })
     }

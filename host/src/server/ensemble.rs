@@ -269,6 +269,7 @@ mod tests {
             election_silence_ms: None,
             history_txns_min: 500,
             history_bytes_max: 0,
+            sasl: zab::Sasl::default(),
         }
     }
 

@@ -203,6 +203,13 @@ impl Core {
         // A request is a sign of its client, too: ZooKeeper's leader waits for the learner's next
         // answer to a PING, and can end a session right after what it has just written.
         self.tracker.touch(session, self.now.instant);
+        // What a learner's client has shown counts here too, lest the session is another's with the
+        // next learner.
+        let free = matches!(op, OpCode::CREATE_SESSION | OpCode::SYNC);
+        if !free && !self.may_act(session, ids) {
+            let error = Txn::Error(ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH);
+            return self.propose(session, cxid, OpCode::ERROR, &error, None);
+        }
         match op {
             OpCode::CREATE_SESSION => {
                 let mut input = body;

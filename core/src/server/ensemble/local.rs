@@ -68,6 +68,7 @@ impl Server {
         if let Some(ensemble) = self.core.ensemble_mut() {
             ensemble.locals.remove(session);
         }
+        self.core.pins.remove(&session);
         self.core.events.push(Event::SessionClosed { session });
         if let Some(&link) = self.by_session.get(&session) {
             self.close(link);

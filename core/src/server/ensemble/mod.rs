@@ -226,6 +226,9 @@ impl Server {
         core.proposed_bytes = 0;
         core.syncs.clear();
         core.reaper = Reaper::default();
+        // Of sessions that ended while this server did not hear of it.
+        core.pins
+            .retain(|&session, _| core.tree.has_session(session));
         core.tracker = Tracker::new(core.config.tick_ms);
         // What was proposed under another role is nothing to be judged by.
         core.clear_overlay();

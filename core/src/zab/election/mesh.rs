@@ -14,12 +14,14 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::peer::{Link, Peer, Purpose, Reach};
+use super::peer::{Link, Login, Peer, Purpose, Reach};
 use crate::ids::{Instant, LinkId, ServerId};
 use crate::link::{Endpoint, LinkInput, Port};
+use crate::secret::Nonces;
 use crate::sorted;
 use crate::wire::election::{Initial, InitialVersion, Notification};
-use crate::zab::io::{Event, Options, Output};
+use crate::zab::gate::{Gate, NOT_LOGGED_IN, Then};
+use crate::zab::io::{Event, Options, Output, Sasl};
 use crate::zab::outbox::Outbox;
 
 /// Connections that have not said yet whose they are; the oldest goes when there is another.
@@ -54,6 +56,8 @@ pub(super) struct Mesh {
     me: ServerId,
     /// This server's own addresses.
     own: Vec<Endpoint>,
+    sasl: Sasl,
+    nonces: Nonces,
     multi_address: bool,
     listen_on_all_ips: bool,
     connect_timeout_ms: u32,
@@ -70,7 +74,7 @@ pub(super) struct Mesh {
 }
 
 impl Mesh {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, entropy: u64) -> Self {
         let retry_ms_min = u64::from(options.notification_ms_min).max(1);
         // A dead peer costs one attempt in this time. ZooKeeper's pauses grow to a minute, in which
         // servers that could talk again do not.
@@ -84,6 +88,9 @@ impl Mesh {
         Self {
             me: options.me,
             own: options.election.clone(),
+            sasl: options.sasl.clone(),
+            // Others than those of the quorum port.
+            nonces: Nonces::new(options.sasl.seed.clone(), !entropy),
             multi_address: options.multi_address,
             listen_on_all_ips: options.listen_on_all_ips,
             connect_timeout_ms: options.connect_timeout_ms,
@@ -247,6 +254,27 @@ impl Mesh {
             addresses: own.collect(),
         };
         link.send(id, initial.to_bytes(), out);
+        match Gate::client(&self.sasl) {
+            Some((gate, hello)) => {
+                link.send(id, hello, out);
+                link.login = Some(Login {
+                    gate,
+                    since: out.now,
+                    initial: None,
+                });
+            }
+            None => self.reached(server, id, out, happenings),
+        }
+    }
+
+    /// A server that was dialled knows who this one is.
+    fn reached(
+        &mut self,
+        server: ServerId,
+        id: LinkId,
+        out: &mut Outbox,
+        happenings: &mut Vec<Happening>,
+    ) {
         if server > self.me {
             // Now it knows of this server, and connects to it.
             self.links.remove(&id);
@@ -258,6 +286,49 @@ impl Mesh {
             self.hope(server, out);
         } else {
             self.keep(server, id, out, happenings);
+        }
+    }
+
+    /// Takes what arrived on a link while one of its ends logs in.
+    fn log_in(
+        &mut self,
+        id: LinkId,
+        bytes: &Bytes,
+        out: &mut Outbox,
+        happenings: &mut Vec<Happening>,
+    ) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let Some(login) = &mut link.login else {
+            return;
+        };
+        let turn = login.gate.receive(bytes, &self.sasl, &mut self.nonces);
+        if let Some(bytes) = turn.send {
+            link.send(id, bytes, out);
+        }
+        match turn.then {
+            Then::Wait => {}
+            Then::Through(rest) => {
+                link.frames.receive(rest);
+                let initial = link.login.take().and_then(|login| login.initial);
+                match (&link.purpose, initial) {
+                    (&Purpose::Dial(server), _) => self.reached(server, id, out, happenings),
+                    (_, Some(initial)) => self.introduced(id, &initial, out, happenings),
+                    (_, None) => {}
+                }
+            }
+            Then::Refuse(reason) => self.refuse_login(id, reason, out),
+        }
+    }
+
+    fn refuse_login(&mut self, id: LinkId, reason: String, out: &mut Outbox) {
+        let purpose = self.links.get(&id).map(|link| &link.purpose);
+        if let Some(&Purpose::Dial(server)) = purpose {
+            self.refuse(id, format!("server {server}: {reason}"), out);
+            self.not_there(server, out);
+        } else {
+            self.refuse(id, reason, out);
         }
     }
 
@@ -325,12 +396,25 @@ impl Mesh {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
-        link.frames.receive(bytes);
-        if matches!(link.purpose, Purpose::Stranger { .. }) {
-            match link.frames.next_initial() {
-                Ok(Some(initial)) => self.introduced(id, &initial, out, happenings),
-                Ok(None) => return,
-                Err(error) => return self.refuse(id, error.to_string(), out),
+        if link.login.is_some() {
+            self.log_in(id, &bytes, out, happenings);
+        } else {
+            link.frames.receive(bytes);
+            if matches!(link.purpose, Purpose::Stranger { .. }) {
+                match (link.frames.next_initial(), Gate::server(&self.sasl)) {
+                    (Ok(Some(initial)), None) => self.introduced(id, &initial, out, happenings),
+                    (Ok(Some(initial)), Some(gate)) => {
+                        link.login = Some(Login {
+                            gate,
+                            since: out.now,
+                            initial: Some(initial),
+                        });
+                        let rest = link.frames.take_rest();
+                        self.log_in(id, &rest, out, happenings);
+                    }
+                    (Ok(None), _) => return,
+                    (Err(error), _) => return self.refuse(id, error.to_string(), out),
+                }
             }
         }
         loop {
@@ -377,23 +461,10 @@ impl Mesh {
         out: &mut Outbox,
         happenings: &mut Vec<Happening>,
     ) {
-        let server = match initial.server {
-            ANONYMOUS => {
-                self.last_anonymous = self.last_anonymous.saturating_sub(1);
-                ServerId(self.last_anonymous)
-            }
-            server => server,
+        let server = match self.meet(initial) {
+            Ok(server) => server,
+            Err(reason) => return self.refuse(id, reason, out),
         };
-        if let Err(reason) = self.admit(initial.server, server) {
-            return self.refuse(id, reason, out);
-        }
-        let said = initial.reachable().map(|(host, port)| Endpoint {
-            host: host.clone(),
-            port: *port,
-        });
-        let peer = self.peers.entry(server).or_default();
-        peer.said = said.take(ADDRESSES_MAX).collect();
-        peer.absent = false;
         if initial.server > self.me {
             self.keep(server, id, out, happenings);
         } else {
@@ -401,6 +472,26 @@ impl Mesh {
             out.close(id);
             self.call_back(server, out, happenings);
         }
+    }
+
+    /// Remembers what a stranger says of itself. An error: it may not have a connection.
+    fn meet(&mut self, initial: &Initial) -> Result<ServerId, String> {
+        let server = match initial.server {
+            ANONYMOUS => {
+                self.last_anonymous = self.last_anonymous.saturating_sub(1);
+                ServerId(self.last_anonymous)
+            }
+            server => server,
+        };
+        self.admit(initial.server, server)?;
+        let said = initial.reachable().map(|(host, port)| Endpoint {
+            host: host.clone(),
+            port: *port,
+        });
+        let peer = self.peers.entry(server).or_default();
+        peer.said = said.take(ADDRESSES_MAX).collect();
+        peer.absent = false;
+        Ok(server)
     }
 
     /// Whether a server with this id may have a connection.
@@ -473,9 +564,35 @@ impl Mesh {
             return;
         };
         match link.purpose {
-            Purpose::Stranger { .. } => {}
+            Purpose::Stranger { .. } => {
+                let initial = link.login.and_then(|login| login.initial);
+                self.left(link.peer, initial, out, happenings);
+            }
             Purpose::Dial(server) => self.not_there(server, out),
             Purpose::Peer(server) => self.lost(server, out, happenings),
+        }
+    }
+
+    /// A stranger that has said who it is, and did not log in, is gone. One with a lower id that
+    /// does not need to has done all that it wanted.
+    fn left(
+        &mut self,
+        from: Option<SocketAddr>,
+        initial: Option<Initial>,
+        out: &mut Outbox,
+        happenings: &mut Vec<Happening>,
+    ) {
+        let Some(initial) = initial.filter(|initial| initial.server < self.me) else {
+            return;
+        };
+        let met = if self.sasl.required {
+            Err(NOT_LOGGED_IN.into())
+        } else {
+            self.meet(&initial)
+        };
+        match met {
+            Ok(server) => self.call_back(server, out, happenings),
+            Err(reason) => report(from, reason, out),
         }
     }
 
@@ -544,13 +661,13 @@ impl Mesh {
     /// Does what is due.
     pub(super) fn tick(&mut self, out: &mut Outbox) -> Vec<Happening> {
         let mut happenings = Vec::new();
-        let late = self.links.iter().filter(|(_, link)| match link.purpose {
-            Purpose::Stranger { since } => since.plus_ms(self.silence_ms) <= out.now,
-            Purpose::Dial(_) | Purpose::Peer(_) => false,
+        let late = self.links.iter().filter(|(_, link)| {
+            let deadline = link.deadline(self.silence_ms);
+            deadline.is_some_and(|deadline| deadline <= out.now)
         });
         for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
             let reason = format!("it has not said whose it is in {} ms", self.silence_ms);
-            self.refuse(id, reason, out);
+            self.refuse_login(id, reason, out);
         }
         self.probe_silent(out, &mut happenings);
         self.reach_wanted(out);
@@ -578,10 +695,8 @@ impl Mesh {
     }
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        let strangers = self.links.values().filter_map(|link| match link.purpose {
-            Purpose::Stranger { since } => Some(since.plus_ms(self.silence_ms)),
-            Purpose::Dial(_) | Purpose::Peer(_) => None,
-        });
+        let links = self.links.values();
+        let strangers = links.filter_map(|link| link.deadline(self.silence_ms));
         let wanted = self.wanted.iter().filter_map(|id| self.peers.get(id));
         let wanted = wanted.filter_map(|peer| match peer.reach {
             Reach::None => Some(peer.retry_at),

@@ -116,7 +116,7 @@ impl Election {
     /// `entropy` seeds an observer's delays.
     pub fn new(options: &Options, entropy: u64, out: &mut Outbox) -> Self {
         let voters = Voters::new(options.committed.clone(), options.last_seen.clone());
-        let mut mesh = Mesh::new(options);
+        let mut mesh = Mesh::new(options, entropy);
         mesh.begin(addresses(&voters), out);
         let resend_ms_min = u64::from(options.notification_ms_min).max(1);
         let resend_ms_max = u64::from(options.notification_ms_max).max(resend_ms_min);

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use crate::ids::{Instant, LinkId, ServerId};
 use crate::link::Endpoint;
-use crate::wire::election::Frames;
+use crate::wire::election::{Frames, Initial};
+use crate::zab::gate::Gate;
 use crate::zab::outbox::Outbox;
 
 /// Bytes given to the driver and not sent yet, beyond which only the newest message waits.
@@ -34,6 +35,16 @@ pub(super) struct Link {
     pub(super) waiting: Option<Bytes>,
     /// Whether an unreadable message was reported: one per connection is enough.
     pub(super) reported: bool,
+    /// While one of the two logs in, when that began, and what a stranger said of itself.
+    pub(super) login: Option<Login>,
+}
+
+/// A login that is not over.
+#[derive(Debug)]
+pub(super) struct Login {
+    pub(super) gate: Gate,
+    pub(super) since: Instant,
+    pub(super) initial: Option<Initial>,
 }
 
 impl Link {
@@ -45,7 +56,18 @@ impl Link {
             unsent_bytes: 0,
             waiting: None,
             reported: false,
+            login: None,
         }
+    }
+
+    /// When it must be known whose it is, if it is not.
+    pub(super) fn deadline(&self, silence_ms: u64) -> Option<Instant> {
+        let since = match self.purpose {
+            Purpose::Stranger { since } => since,
+            Purpose::Dial(_) => self.login.as_ref()?.since,
+            Purpose::Peer(_) => return None,
+        };
+        Some(since.plus_ms(silence_ms))
     }
 
     pub(super) fn send(&mut self, link: LinkId, bytes: Bytes, out: &mut Outbox) {

@@ -54,6 +54,7 @@ fn options(me: i64, committed: Membership) -> Options {
         election_silence_ms: None,
         history_txns_min: 500,
         history_bytes_max: 1 << 20,
+        sasl: crate::zab::Sasl::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::door::Claim;
 use crate::ids::{Epoch, Instant, LinkId, ServerId, Zxid};
 use crate::wire::quorum::{Packet, PacketType, Packets};
+use crate::zab::gate::{Gate, Then};
 use crate::zab::lasting::Lasting;
 use crate::zab::pipe::Pipe;
 
@@ -40,6 +41,8 @@ pub(super) struct Handler {
     pub(super) peer: SocketAddr,
     pub(super) packets: Packets,
     pub(super) pipe: Pipe,
+    /// Until it is let in, nothing else is heard of it.
+    pub(super) gate: Option<Gate>,
     pub(super) stage: Stage,
     pub(super) claim: Option<Claim>,
     /// Who it says it is; known from [`Stage::Known`].
@@ -73,6 +76,7 @@ impl Handler {
             peer,
             packets: Packets::new(lasting.options.packet_bytes_max),
             pipe: Pipe::new(link),
+            gate: Gate::server(&lasting.options.sasl),
             stage: Stage::Connected,
             claim: None,
             id: ServerId(-1),
@@ -88,6 +92,25 @@ impl Handler {
             pings: 0,
             pongs: 0,
             how: String::new(),
+        }
+    }
+
+    /// What is not of its login. An error: it is not let in.
+    pub(super) fn through(&mut self, bytes: Bytes, lasting: &mut Lasting) -> Result<Bytes, String> {
+        let Some(gate) = &mut self.gate else {
+            return Ok(bytes);
+        };
+        let turn = gate.receive(&bytes, &lasting.options.sasl, &mut lasting.nonces);
+        if let Some(bytes) = turn.send {
+            self.send(&bytes, lasting);
+        }
+        match turn.then {
+            Then::Wait => Ok(Bytes::new()),
+            Then::Through(bytes) => {
+                self.gate = None;
+                Ok(bytes)
+            }
+            Then::Refuse(reason) => Err(reason),
         }
     }
 

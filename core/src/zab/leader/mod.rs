@@ -147,7 +147,10 @@ impl Leader {
             LinkInput::Received(bytes) => {
                 if let Some(handler) = self.learners.get_mut(&link) {
                     handler.heard = lasting.out.now;
-                    handler.packets.receive(bytes);
+                    match handler.through(bytes, lasting) {
+                        Ok(bytes) => handler.packets.receive(bytes),
+                        Err(reason) => self.lose(link, &reason, Close::Refused, lasting),
+                    }
                 }
                 self.packets(link, lasting)?;
             }

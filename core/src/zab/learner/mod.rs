@@ -24,6 +24,7 @@ use bytes::Bytes;
 
 use super::durable::Durable;
 use super::election::Vote;
+use super::gate::{Gate, Then};
 use super::io::{Output, Role};
 use super::lasting::{Lasting, Left};
 use super::membership::Membership;
@@ -57,6 +58,8 @@ pub(super) struct Learner {
     observer: bool,
     stage: Stage,
     pipe: Option<Pipe>,
+    /// Until the leader has let this server in.
+    gate: Option<Gate>,
     packets: Packets,
     attempts: u32,
     retry_at: Option<Instant>,
@@ -126,6 +129,7 @@ impl Learner {
             observer,
             stage: Stage::Connecting,
             pipe: None,
+            gate: None,
             packets: Packets::new(options.packet_bytes_max),
             attempts: 0,
             retry_at: None,
@@ -198,11 +202,20 @@ impl Learner {
     pub(super) fn link(&mut self, input: LinkInput, lasting: &mut Lasting) -> Result<(), Left> {
         match input {
             LinkInput::Opened { .. } => {
-                self.introduce(lasting);
+                self.heard = lasting.out.now;
+                self.stage = Stage::Discovering;
+                match Gate::client(&lasting.options.sasl) {
+                    None => self.introduce(lasting),
+                    Some((gate, hello)) => {
+                        self.gate = Some(gate);
+                        self.send(&hello, lasting);
+                    }
+                }
                 Ok(())
             }
             LinkInput::Received(bytes) => {
                 self.heard = lasting.out.now;
+                let bytes = self.through(bytes, lasting)?;
                 if matches!(self.stage, Stage::Loading) {
                     lasting.out.outputs.push(Output::SnapshotBytes(bytes));
                     return Ok(());
@@ -358,10 +371,31 @@ impl Learner {
         Ok(())
     }
 
+    /// What is not of this server's login, after which it introduces itself.
+    fn through(&mut self, bytes: Bytes, lasting: &mut Lasting) -> Result<Bytes, Left> {
+        let Some(gate) = &mut self.gate else {
+            return Ok(bytes);
+        };
+        let turn = gate.receive(&bytes, &lasting.options.sasl, &mut lasting.nonces);
+        if let Some(bytes) = turn.send {
+            self.send(&bytes, lasting);
+        }
+        match turn.then {
+            Then::Wait => Ok(Bytes::new()),
+            Then::Through(bytes) => {
+                self.gate = None;
+                self.introduce(lasting);
+                Ok(bytes)
+            }
+            Then::Refuse(reason) => {
+                let leader = self.vote.leader;
+                Err(Left::Look(format!("the leader, server {leader}: {reason}")))
+            }
+        }
+    }
+
     /// FOLLOWERINFO or OBSERVERINFO. Source: spec 2.3, step 1.
     fn introduce(&mut self, lasting: &mut Lasting) {
-        self.heard = lasting.out.now;
-        self.stage = Stage::Discovering;
         let info = LearnerInfo {
             server: lasting.options.me,
             protocol: PROTOCOL,

@@ -253,6 +253,7 @@ impl Cluster {
             election_silence_ms: None,
             history_txns_min: 500,
             history_bytes_max: 1 << 20,
+            sasl: crate::zab::Sasl::default(),
         };
         (self.tune)(&mut options);
         let server = &mut self.servers[at];

@@ -66,6 +66,7 @@ impl Lone {
             election_silence_ms: None,
             history_txns_min: 500,
             history_bytes_max: 1 << 20,
+            sasl: crate::zab::Sasl::default(),
         };
         let recovered = Recovered {
             base: Zxid::ZERO,
