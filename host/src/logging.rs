@@ -63,6 +63,7 @@ where
 pub struct EventLog {
     links_refused: Limit,
     quotas_exceeded: Limit,
+    sasl_failed: Limit,
     sessions_expired: Limit,
     sessions_refused: Limit,
     trees_full: Limit,
@@ -99,6 +100,12 @@ impl EventLog {
             Event::QuotaExceeded { path } => {
                 if self.quotas_exceeded.admits(now, "quota exceeded") {
                     warn!(path = path.as_str(), "quota exceeded");
+                }
+            }
+            Event::SaslFailed { peer, reason } => {
+                if self.sasl_failed.admits(now, "SASL failed") {
+                    let reason = reason.as_str();
+                    warn!(%peer, reason, "SASL failed, and the client goes on as nobody");
                 }
             }
             Event::TreeFull { used, max } => {

@@ -17,6 +17,8 @@ use std::{
 use zabra::config::{Compression, Flag, Purge, ServerConfig, Sources};
 use zabra_core::server::{Config, config::FourLetterWords};
 
+#[path = "config/auth.rs"]
+mod auth;
 #[path = "config/dynamic.rs"]
 mod dynamic;
 #[path = "config/ensemble.rs"]
@@ -459,21 +461,15 @@ fn bad_lines_say_what_was_expected_and_found() {
 #[test]
 fn what_would_silently_lose_safety_is_refused() {
     let tls = "TLS is not built yet in this version, and without it nothing would be encrypted";
-    let sasl = "SASL is not built yet in this version, and without it anyone could connect";
     for (line, message) in [
         ("secureClientPort=2281", format!("{tls}; remove it")),
         ("sslQuorum=true", format!("{tls}; remove it, or set it to false")),
         ("client.portUnification=true", format!("{tls}; remove it, or set it to false")),
         ("server.1=zoo1:2888:3888;2181;2281", format!("{tls}; remove the secure port")),
-        ("quorum.auth.enableSasl=true", format!("{sasl}; remove it, or set it to false")),
-        ("sessionRequireClientSASLAuth=true", format!("{sasl}; remove it, or set it to false")),
-        ("enforce.auth.enabled=true",
-         "enforced authentication is not built yet in this version, and without it anyone could \
-          connect; remove it, or set it to false".to_owned()),
         ("authProvider.1=org.example.Auth",
-         "authentication providers other than ip and digest are not built yet in this \
-          version; remove \
-          it".to_owned()),
+         "expected the class of a provider that is built in: SASLAuthenticationProvider, \
+          X509AuthenticationProvider, DigestAuthenticationProvider or IPAuthenticationProvider of \
+          org.apache.zookeeper.server.auth, found \"org.example.Auth\"".to_owned()),
         ("audit.enable=true",
          "the audit log is not built yet in this version, and without it nobody would see who did \
           what; remove it, or set it to false".to_owned()),

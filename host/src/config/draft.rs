@@ -15,6 +15,7 @@ use zabra_core::{
 
 use super::{
     Compression, Purge, ServerConfig,
+    auth::{AuthDraft, SecretFile},
     ensemble::{self, EnsembleDraft, MyIdFile},
     listen::{self, Unbound},
     members::{self, Members},
@@ -52,6 +53,8 @@ pub(super) struct Draft {
     pub(super) create_directories: bool,
     pub(super) ensemble: EnsembleDraft,
     pub(super) sandbox: SandboxDraft,
+    pub(super) auth: AuthDraft,
+    pub(super) secret_file: Option<SecretFile>,
     pub(super) warnings: Vec<Problem>,
     pub(super) problems: Vec<Problem>,
     /// The file could not be read.
@@ -88,6 +91,8 @@ impl Draft {
             create_directories: true,
             ensemble: EnsembleDraft::default(),
             sandbox: SandboxDraft::default(),
+            auth: AuthDraft::default(),
+            secret_file: None,
             warnings: Vec::new(),
             problems: Vec::new(),
             unreadable: false,
@@ -123,7 +128,7 @@ impl Draft {
         } else {
             MyIdFile::read(&data_dir, &mut self.problems)
         };
-        let ensemble = match members {
+        let mut ensemble = match members {
             Some(members)
                 if ensemble::is_ensemble(&members.membership, self.standalone_enabled) =>
             {
@@ -138,6 +143,7 @@ impl Draft {
                 None
             }
         };
+        self.authentication(settings, file, ensemble.as_mut());
         self.check_session_timeouts(settings);
         self.check_purge(settings);
         self.allow_isro();
@@ -156,6 +162,10 @@ impl Draft {
         core.host.data_dir = version_dir(&data_dir);
         core.host.data_log_dir = version_dir(&data_log_dir);
         core.host.environment = host_facts::environment();
+        let secret_file = self.secret_file.map(|file| SecretFile {
+            path: data_dir.join(file.path),
+            ..file
+        });
         let retain = self.purge_retain;
         Ok(ServerConfig {
             core,
@@ -174,6 +184,7 @@ impl Draft {
             fsync_warning_ms: self.fsync_warning_ms,
             ensemble,
             sandbox,
+            secret_file,
             warnings: self.warnings,
         })
     }

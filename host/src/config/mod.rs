@@ -6,11 +6,13 @@
 //! and we cannot do is an error if leaving it out would cost safety or security, and a warning
 //! otherwise. This module only reads; it creates no directory and opens no socket.
 
+mod auth;
 mod draft;
 pub mod dynamic;
 mod ensemble;
 mod ensemble_keys;
 mod env;
+mod jaas;
 mod keys;
 mod listen;
 mod members;
@@ -30,15 +32,16 @@ use std::{
 
 use zabra_core::server::Config;
 
-use self::{
-    draft::{Draft, Settings},
-    table::Setting,
-};
 pub use self::{
+    auth::SecretFile,
     dynamic::ConfigFiles,
     ensemble::EnsembleConfig,
     problem::{Origin, Problem, Problems},
     sandbox::SandboxConfig,
+};
+use self::{
+    draft::{Draft, Settings},
+    table::Setting,
 };
 
 /// Everything a server needs to know before it starts.
@@ -73,6 +76,9 @@ pub struct ServerConfig {
     pub ensemble: Option<EnsembleConfig>,
     /// The core as a WebAssembly module; `None`: the native one.
     pub sandbox: Option<SandboxConfig>,
+    /// Where a server that stands alone keeps the secret by which it gives sessions their
+    /// passwords; `None`: it is in `core` already, or there is none.
+    pub secret_file: Option<SecretFile>,
     /// What the operator should know about the settings: log each at start.
     pub warnings: Vec<Problem>,
 }
@@ -184,6 +190,7 @@ impl fmt::Debug for ServerConfig {
             .field("fsync_warning_ms", &self.fsync_warning_ms)
             .field("ensemble", &self.ensemble)
             .field("sandbox", &self.sandbox)
+            .field("secret_file", &self.secret_file)
             .field("warnings", &self.warnings)
             .finish()
     }

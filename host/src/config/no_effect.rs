@@ -10,8 +10,9 @@ use super::{
 
 const TLS: &str = "TLS is not built yet in this version, and without it nothing would be encrypted";
 const NO_TLS: &str = "TLS is not built yet in this version";
-const SASL: &str = "SASL is not built yet in this version, and without it anyone could connect";
-const NO_SASL: &str = "SASL and X.509 authentication are not built yet in this version";
+const NO_X509: &str = "X.509 authentication is not built yet in this version";
+const NO_KERBEROS: &str = "Kerberos is not built; SASL here is DIGEST-MD5";
+const CLIENTS_SASL: &str = "it is for clients that are Java processes";
 const NO_THROTTLE: &str =
     "requests are not throttled this way in this version; globalOutstandingLimit limits them";
 
@@ -103,65 +104,15 @@ pub(super) static KEYS: &[Key] = &[
     key("client.certReload", "", warned(&["false"], NO_TLS)),
     key("ssl.*", "", warned(&[], NO_TLS)),
     key("fips-mode", "", warned(&[], NO_TLS)),
-    // SASL and pluggable authentication, likewise: without them anyone would get in.
-    key("quorum.auth.enableSasl", "", refused(&["false"], SASL)),
-    key(
-        "quorum.auth.serverRequireSasl",
-        "",
-        refused(&["false"], SASL),
-    ),
-    key(
-        "quorum.auth.learnerRequireSasl",
-        "",
-        refused(&["false"], SASL),
-    ),
-    key(
-        "sessionRequireClientSASLAuth",
-        "",
-        refused(&["false"], SASL),
-    ),
-    key("quorum.auth.*", "", warned(&[], NO_SASL)),
-    key("allowSaslFailedClients", "", warned(&[], NO_SASL)),
-    key("letAnySaslUserDoX", "", warned(&[], NO_SASL)),
-    key("superUser", "", warned(&[], NO_SASL)),
-    key("superUser.*", "", warned(&[], NO_SASL)),
+    // Ways to authenticate that are not here.
+    key("quorum.auth.*", "", warned(&[], NO_KERBEROS)),
     key(
         "X509AuthenticationProvider.superUser",
         "",
-        warned(&[], NO_SASL),
+        warned(&[], NO_X509),
     ),
-    key("kerberos.*", "", warned(&[], NO_SASL)),
-    key("sasl.*", "", warned(&[], NO_SASL)),
-    key(
-        "SASLAuthenticationProvider.superPassword",
-        "",
-        warned(&[], NO_SASL),
-    ),
-    key(
-        "enforce.auth.enabled",
-        "",
-        refused(
-            &["false"],
-            "enforced authentication is not built yet in this version, and without it \
-             anyone could connect",
-        ),
-    ),
-    key(
-        "enforce.auth.schemes",
-        "",
-        warned(
-            &[],
-            "it counts only with enforce.auth.enabled, which is not built yet in this version",
-        ),
-    ),
-    key(
-        "authProvider.*",
-        "",
-        refused(
-            &[],
-            "authentication providers other than ip and digest are not built yet in this version",
-        ),
-    ),
+    key("kerberos.*", "", warned(&[], NO_KERBEROS)),
+    key("sasl.*", "", warned(&[], CLIENTS_SASL)),
     key(
         "ensembleAuthName",
         "",

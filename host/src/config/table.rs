@@ -2,6 +2,7 @@
 //! judged.
 
 use super::{
+    auth,
     draft::Draft,
     ensemble_keys, keys, no_effect,
     problem::{Origin, Problem, shown},
@@ -139,6 +140,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Key> {
     keys::KEYS
         .iter()
         .chain(ensemble_keys::KEYS)
+        .chain(auth::KEYS)
         .chain(sandbox::KEYS)
         .chain(no_effect::KEYS)
 }

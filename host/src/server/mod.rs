@@ -9,6 +9,7 @@ mod machine;
 mod run;
 #[cfg(feature = "wasm-runtime")]
 mod sandbox;
+mod secrets;
 
 pub use run::{run, run_renewed};
 #[cfg(feature = "wasm-runtime")]

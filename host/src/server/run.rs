@@ -1,5 +1,6 @@
 //! From a configuration to a server that serves, and back to nothing.
 
+use core::cell::Cell;
 use core::fmt::Display;
 use core::future::{pending, poll_fn};
 use core::hash::BuildHasher;
@@ -17,7 +18,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tracing::{info, warn};
 use zabra_core::ids::{Seq, UnixMillis, Zxid};
 use zabra_core::machine::Now;
-use zabra_core::server::{Event, HostFacts, Recovered, Server, SnapshotOp, StoreOp};
+use zabra_core::server::config::SessionPasswords;
+use zabra_core::server::{
+    Config as CoreConfig, Event, HostFacts, Recovered, Server, SnapshotOp, StoreOp,
+};
 use zabra_core::store::Restore;
 use zabra_core::store::epochs::Epochs;
 use zabra_core::store::log::LogOptions;
@@ -34,6 +38,7 @@ use super::lives::{Life, live_on};
 use super::machine::Running;
 #[cfg(feature = "wasm-runtime")]
 use super::sandbox::Sandbox;
+use super::secrets;
 use crate::config::dynamic::WriteError;
 use crate::config::{Compression, ServerConfig};
 use crate::error::Error;
@@ -87,6 +92,7 @@ pub fn run_renewed(
         Autocreate::No
     };
     let directories = Directories::open(&config.data_dir, &config.data_log_dir, autocreate)?;
+    secrets::complete(&mut config)?;
     let sockets = SocketsMax::new(host_facts::open_files_max(), config.ensemble.is_none());
     let place = config.ensemble.as_ref().map(Place::new);
     let listeners = listen(&config, &sockets)?;
@@ -105,6 +111,7 @@ pub fn run_renewed(
         },
         place,
         gauges: Arc::default(),
+        begun: Cell::new(false),
         config,
         core,
     };
@@ -176,6 +183,8 @@ struct Host {
     /// `None`: it stands alone.
     place: Option<Place>,
     gauges: Arc<Gauges>,
+    /// Whether there was a life already.
+    begun: Cell<bool>,
 }
 
 impl Host {
@@ -228,8 +237,16 @@ impl Host {
         })
         .await;
         started();
+        self.begun.set(true);
         if let Some(place) = &self.place {
             info!("{}", place.introduction());
+            if config.core.auth.session_passwords == SessionPasswords::OfId {
+                warn!(
+                    "passwords of sessions are those of ZooKeeper, whose servers may take part: \
+                     whoever sees a session's id can compute its password; when all servers are \
+                     Zabra's, give them one secret (zabra.sessionSecretFile)"
+                );
+            }
         }
         let driver = Driver {
             machine,
@@ -267,6 +284,18 @@ impl Host {
         }
     }
 
+    /// What the machine of the next life decides by.
+    fn core_config(&self) -> CoreConfig {
+        let mut config = self.config.core.clone();
+        let passwords = &mut config.auth.session_passwords;
+        // Which sessions were there before is known in the first life; in that their clients have
+        // heard of their new passwords.
+        if self.begun.get() && *passwords == SessionPasswords::OfSecretFromNow {
+            *passwords = SessionPasswords::OfSecret;
+        }
+        config
+    }
+
     /// Makes a machine of what is there.
     fn open(&self, entropy: u64) -> Result<(Running, recovery::Recovered), NotOpened> {
         let (machine, found) = match &self.core {
@@ -281,7 +310,7 @@ impl Host {
     }
 
     fn open_native(&self, entropy: u64) -> Result<(Running, recovery::Recovered), Error> {
-        let core = self.config.core.clone();
+        let core = self.core_config();
         let loader = Loader::new(entropy, core.tree_digest);
         let (txns_min, bytes_max) = self.place.as_ref().map_or((0, 0), Place::history_max);
         let mut recent = Recent::new(loader, txns_min, bytes_max);
@@ -335,7 +364,7 @@ impl Host {
         };
         let begin = abi::Begin {
             entropy,
-            config: self.config.core.clone(),
+            config: self.core_config(),
             place: self.place.as_ref().map(Place::told),
         };
         let mut restoring = sandbox.begin(begin).map_err(not_opened)?;

@@ -19,6 +19,7 @@ mod mixed;
 mod quotas;
 mod rejoin;
 mod rolling;
+mod sasl;
 mod session;
 mod sessions;
 #[path = "../support/mod.rs"]

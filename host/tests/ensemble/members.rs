@@ -103,6 +103,37 @@ impl Ensemble {
         }
     }
 
+    /// Writes a file beside the zoo.cfg of each of these members.
+    pub(crate) fn write_beside(&self, ids: &[Id], name: &str, text: &str) {
+        for id in ids {
+            fs::write(self.member(*id).home.join(name), text).unwrap();
+        }
+    }
+
+    /// Adds lines to a member's configuration, for its next start; the last of a key counts.
+    pub(crate) fn append(&self, id: Id, lines: &str) {
+        let file = self.member(id).home.join("zoo.cfg");
+        let mut text = fs::read_to_string(&file).unwrap();
+        for line in lines.lines() {
+            let (key, _) = line.split_once('=').unwrap();
+            let kept = text
+                .lines()
+                .filter(|old| !old.starts_with(&format!("{key}=")));
+            text = kept.map(|old| format!("{old}\n")).collect();
+            text += &format!("{line}\n");
+        }
+        fs::write(file, text).unwrap();
+    }
+
+    /// Fails if a member serves within this time.
+    pub(crate) fn stay_a_stranger(&self, id: Id, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            assert_eq!(mode(self.member(id).client), None, "member {id} was let in");
+            thread::sleep(POLL);
+        }
+    }
+
     /// Starts a member and does not wait for it.
     pub(crate) fn start(&mut self, id: Id, kind: Kind) {
         let member = self.members.get_mut(&id).unwrap();

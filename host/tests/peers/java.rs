@@ -32,6 +32,8 @@ const OPTIONS: &[&str] = &[
     // super:test sees every znode.
     "DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=",
     "extendedTypesEnabled=true",
+    // Sessions go back, too: to a server that knows no other passwords.
+    "zabra.sessionPasswords=zookeeper",
     "maxSessionTimeout=120000",
     "maxClientCnxns=0",
     // Small, so that each server writes several snapshots, fuzzy ones in Apache ZooKeeper, and

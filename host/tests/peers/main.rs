@@ -11,6 +11,7 @@
 
 mod c_client;
 mod java;
+mod sasl;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "other tests use other parts of it")]
 mod support;

@@ -85,6 +85,10 @@ def _write_config(server):
     for flag in server.java_system_properties:
         key, _, value = flag.partition("=")
         lines.append(key.removeprefix("-Dzookeeper.") + "=" + value)
+    # Found beside zoo.cfg without being named; only tests of SASL have one.
+    if server.jaas_config:
+        with open(os.path.join(server.working_path, "jaas.conf"), "w") as jaas:
+            jaas.write(server.jaas_config)
     path = os.path.join(server.working_path, "zoo.cfg")
     with open(path, "w") as config:
         config.write("\n".join(lines) + "\n")
