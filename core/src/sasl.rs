@@ -217,16 +217,10 @@ impl Proof<'_> {
     }
 }
 
-/// The hash of these with colons between them.
+/// The hash of these with colons between them. Once in the module, as [`sha1`](crate::secret).
+#[inline(never)]
 fn digest(parts: &[&[u8]]) -> [u8; 16] {
-    let mut hash = Md5::new();
-    for (index, part) in parts.iter().enumerate() {
-        if index > 0 {
-            hash.update(b":");
-        }
-        hash.update(part);
-    }
-    hash.finalize().into()
+    Md5::digest(parts.join(&b':')).into()
 }
 
 /// Latin-1 if it can be, else UTF-8. Source: RFC 2831 2.1.2.1, `DigestMD5Base.stringToByte_8859_1`.

@@ -41,24 +41,29 @@ pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && hint::black_box(differing) == 0
 }
 
+/// The hash of a message. Once in the module: its rounds are written out, some kilobytes.
+#[inline(never)]
+pub(crate) fn sha1(message: &[u8]) -> [u8; 20] {
+    Sha1::digest(message).into()
+}
+
 /// The keyed hash of these parts, one after the other. Source: RFC 2104.
-pub(crate) fn hmac_sha1<const N: usize>(key: &Secret, parts: [&[u8]; N]) -> [u8; 20] {
-    let key: [u8; 20] = Sha1::digest(key.reveal()).into();
+pub(crate) fn hmac_sha1(key: &Secret, parts: &[&[u8]]) -> [u8; 20] {
+    let key = sha1(key.reveal().as_bytes());
     let padded = |pad: u8| {
         let mut block = [pad; 64];
         for (byte, key) in block.iter_mut().zip(key) {
             *byte ^= key;
         }
-        Sha1::new_with_prefix(block)
+        block.to_vec()
     };
     let mut inner = padded(0x36);
     for part in parts {
-        inner.update(part);
+        inner.extend_from_slice(part);
     }
-    padded(0x5c)
-        .chain_update(inner.finalize())
-        .finalize()
-        .into()
+    let mut outer = padded(0x5c);
+    outer.extend_from_slice(&sha1(&inner));
+    sha1(&outer)
 }
 
 /// Numbers for one use, which nobody can guess who does not know the seed.
@@ -83,7 +88,7 @@ impl Nonces {
     pub(crate) fn next(&mut self) -> String {
         self.count += 1;
         let place = (self.entropy.to_le_bytes(), self.count.to_le_bytes());
-        hex(&hmac_sha1(&self.seed, [&place.0, &place.1]))
+        hex(&hmac_sha1(&self.seed, &[&place.0, &place.1]))
     }
 }
 
@@ -130,7 +135,7 @@ mod tests {
     fn keyed_hash_is_that_of_its_standard() {
         let key = Secret::from(String::from("key"));
         assert_eq!(
-            hex(&hmac_sha1(&key, [b"what ", b"is hashed"])),
+            hex(&hmac_sha1(&key, &[b"what ", b"is hashed"])),
             "83c7fd2e9df42dd825ba24d1523de433cd1d9717"
         );
     }

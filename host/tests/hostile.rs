@@ -17,6 +17,8 @@ mod frames;
 mod leaders;
 #[path = "hostile/loads.rs"]
 mod loads;
+#[path = "hostile/logins.rs"]
+mod logins;
 #[path = "hostile/peers.rs"]
 mod peers;
 #[path = "hostile/sessions.rs"]

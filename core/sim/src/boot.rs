@@ -268,7 +268,7 @@ fn options(birth: &Birth<'_>) -> zab::Options {
         election_silence_ms: None,
         history_txns_min: script.history_txns,
         history_bytes_max: 0,
-        sasl: zabra_core::zab::Sasl::default(),
+        sasl: zab::Sasl::default(),
     }
 }
 

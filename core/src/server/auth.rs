@@ -10,10 +10,10 @@ use core::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest as _, Sha1};
 
 use super::Config;
 use crate::error::ErrorCode;
+use crate::secret::sha1;
 use crate::wire::records::{Acl, AclText, Id, Perms};
 
 /// What came of an `auth` request.
@@ -87,7 +87,7 @@ pub(super) fn authenticate(
 pub fn digest_id(secret: &[u8]) -> String {
     let text = String::from_utf8_lossy(secret);
     let user = text.split(':').next().unwrap_or_default();
-    let hash = STANDARD.encode(Sha1::digest(text.as_bytes()));
+    let hash = STANDARD.encode(sha1(text.as_bytes()));
     alloc::format!("{user}:{hash}")
 }
 

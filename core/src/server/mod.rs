@@ -287,12 +287,12 @@ impl Server {
         if recovered.snapshot {
             stats.startup_txns.record(recovered.txns);
         }
-        let old_passwords = match config.auth.session_passwords {
-            SessionPasswords::OfSecretFromNow => {
-                tree.sessions().map(|(session, _)| session).collect()
-            }
-            _ => BTreeSet::new(),
-        };
+        let has_old = config.auth.session_passwords == SessionPasswords::OfSecretFromNow;
+        let old_passwords = tree
+            .sessions()
+            .filter(|_| has_old)
+            .map(|(session, _)| session);
+        let old_passwords = old_passwords.collect();
         let core = Core {
             pins: BTreeMap::new(),
             old_passwords,

@@ -206,7 +206,7 @@ pub(super) fn password_of_id(session: SessionId) -> Password {
 /// Every server of an ensemble computes it, also one that has just started: nothing of it is kept.
 fn password_of_secret(secret: &Secret, session: SessionId, certificate: &str) -> Password {
     let id = session.0.to_le_bytes();
-    let hash = hmac_sha1(secret, [b"session", &id, certificate.as_bytes()]);
+    let hash = hmac_sha1(secret, &[b"session", &id, certificate.as_bytes()]);
     hash.first_chunk().copied().unwrap_or_default()
 }
 

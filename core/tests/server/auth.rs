@@ -79,8 +79,11 @@ fn answer(challenge: &str, user: &str, password: &str) -> String {
     )
 }
 
-/// Logs in; returns the error, and the last token unless it is null.
-fn login(bench: &mut Bench, link: LinkId, user: &str, password: &str) -> (i32, Option<String>) {
+/// An answer's error, and its token unless that is null.
+type Token = (i32, Option<String>);
+
+/// Logs in; returns the last answer.
+fn login(bench: &mut Bench, link: LinkId, user: &str, password: &str) -> Token {
     bench.send(link, &[sasl(Some(b""))]);
     let (error, challenge) = token(bench, link);
     assert_eq!(error, 0);
@@ -90,7 +93,7 @@ fn login(bench: &mut Bench, link: LinkId, user: &str, password: &str) -> (i32, O
 }
 
 /// Of the only answer there is.
-fn token(bench: &mut Bench, link: LinkId) -> (i32, Option<String>) {
+fn token(bench: &mut Bench, link: LinkId) -> Token {
     let frames = bench.frames(link);
     let [frame] = frames.as_slice() else {
         panic!("{} answers", frames.len());
@@ -134,10 +137,9 @@ fn resume(
 }
 
 fn refused_because(bench: &Bench, text: &str) -> bool {
-    bench.events.iter().any(|event| match event {
-        Event::LinkRefused { reason, .. } => reason.contains(text),
-        _ => false,
-    })
+    let says =
+        |event: &Event| matches!(event, Event::LinkRefused { reason, .. } if reason.contains(text));
+    bench.events.iter().any(says)
 }
 
 #[test]
@@ -211,7 +213,7 @@ fn acls_of_sasl_are_stored_where_there_is_sasl() {
 
 #[test]
 fn wrong_passwords_and_other_mechanisms_are_refused_and_change_nothing() {
-    let wrong: [&dyn Fn(&mut Bench) -> (i32, Option<String>); 4] = [
+    let wrong: [&dyn Fn(&mut Bench) -> Token; 4] = [
         &|bench| login(bench, A, "bob", "eve's"),
         &|bench| login(bench, A, "nobody", ""),
         &|bench| {

@@ -98,7 +98,9 @@ impl Reader<'_> {
             let flags = ["required", "requisite", "sufficient", "optional"];
             match self.next()? {
                 Token::Word(flag) if flags.contains(&flag.to_ascii_lowercase().as_str()) => {}
-                other => return self.fault("required, behind the class of a login module", &other),
+                other @ (Token::End | Token::Quoted(_) | Token::Sign(_) | Token::Word(_)) => {
+                    return self.fault("required, behind the class of a login module", &other);
+                }
             }
             let options = self.options()?;
             modules.push(LoginModule { class, options });
@@ -138,7 +140,9 @@ impl Reader<'_> {
     fn expect(&mut self, sign: char) -> Result<(), Fault> {
         match self.next()? {
             Token::Sign(found) if found == sign => Ok(()),
-            other => self.fault(&format!("{sign:?}"), &other),
+            other @ (Token::End | Token::Quoted(_) | Token::Sign(_) | Token::Word(_)) => {
+                self.fault(&format!("{sign:?}"), &other)
+            }
         }
     }
 

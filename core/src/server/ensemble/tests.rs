@@ -18,7 +18,7 @@ use crate::server::config::FourLetterWords;
 use crate::server::{EnsembleConfig, Input};
 use crate::wire::client::OpCode;
 use crate::wire::quorum::{AckEpoch, Forwarded, LearnerInfo, PROTOCOL, Packet, PacketType};
-use crate::wire::records::{Acl, Perms};
+use crate::wire::records::{Acl, Id, Perms};
 
 const LEARNER: LinkId = LinkId(7);
 const SESSION: SessionId = SessionId(0x200_0000_0000_0001);
@@ -131,4 +131,43 @@ fn learner_whose_requests_outrun_the_store_is_dropped() {
     let said = alone.events.pop().unwrap();
     let reason = "bytes of transactions wait to be stored, and it asks for more";
     assert!(said.contains(reason), "{said}");
+}
+
+/// A learner's client has shown who it is: with the next learner, too, its session is nobody
+/// else's.
+#[test]
+fn leader_remembers_whose_a_learners_session_is() {
+    let mut alone = leading();
+    let by = |scheme: &str, op, body: &[u8]| {
+        let ids = vec![Id {
+            scheme: scheme.into(),
+            id: "bob".into(),
+        }];
+        Packet {
+            ids: Some(ids),
+            ..request(op, body)
+        }
+    };
+    let create = |path: &str| {
+        let mut body = jute::to_vec(&(path, serde_bytes::Bytes::new(b"")));
+        jute::append(&mut body, &(vec![Acl::anyone(Perms::ALL)], 0_i32));
+        body
+    };
+    let timeout = jute::to_vec(&30_000_i32);
+    say(&mut alone, &request(OpCode::CREATE_SESSION, &timeout));
+    for (scheme, path, may) in [
+        ("ip", "/before", true),
+        ("sasl", "/own", true),
+        ("ip", "/other", false),
+        ("x509", "/another", false),
+        ("sasl", "/again", true),
+    ] {
+        say(&mut alone, &by(scheme, OpCode::CREATE, &create(path)));
+        let made = alone.server.tree().find(path).is_some();
+        assert_eq!(made, may, "{path}");
+    }
+    say(&mut alone, &by("ip", OpCode::CLOSE_SESSION, &[]));
+    assert_eq!(alone.server.tree().sessions().count(), 1);
+    say(&mut alone, &by("sasl", OpCode::CLOSE_SESSION, &[]));
+    assert_eq!(alone.server.tree().sessions().count(), 0);
 }
