@@ -69,6 +69,18 @@ pub struct Config {
     pub container_never_used_ms_max: u64,
     /// What the words `conf` and `envi` print and only the host knows.
     pub host: HostConfig,
+    /// What goes with a port for encrypted connections; `None`: there is none, and nobody can be
+    /// known by a certificate.
+    pub secure: Option<Secure>,
+}
+
+/// What goes with encrypted connections of clients: the scheme `x509`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secure {
+    /// `secureClientPort`, as `conf` shows it; 0 if they come to the plain port.
+    pub port: u16,
+    /// `X509AuthenticationProvider.superUser`: whose certificate permits everything.
+    pub super_user: Option<String>,
 }
 
 /// What must not stand in a log: it has no text.
@@ -147,6 +159,7 @@ impl Default for Config {
             container_deletes_per_minute_max: 10_000,
             container_never_used_ms_max: 0,
             host: HostConfig::default(),
+            secure: None,
         }
     }
 }

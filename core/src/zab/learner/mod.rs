@@ -216,6 +216,7 @@ impl Learner {
                 }
                 Ok(())
             }
+            LinkInput::Secured { .. } => Ok(()),
             LinkInput::Closed => {
                 self.pipe = None;
                 match self.stage {
