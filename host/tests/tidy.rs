@@ -116,15 +116,24 @@ const CORE: &[(&str, &[&str])] = &[
 /// Module of the host, and what it may import besides itself.
 const HOST: &[(&str, &[&str])] = &[
     ("config", &["host_facts"]),
-    ("error", &["config"]),
+    ("error", &["config", "tls"]),
     ("host_facts", &[]),
     ("logging", &[]),
-    ("net", &[]),
+    ("net", &["tls"]),
     ("store", &["Error", "error"]),
     (
         "server",
-        &["config", "error", "host_facts", "logging", "net", "store"],
+        &[
+            "config",
+            "error",
+            "host_facts",
+            "logging",
+            "net",
+            "store",
+            "tls",
+        ],
     ),
+    ("tls", &["config"]),
     ("cli", &["config", "error", "logging", "server"]),
 ];
 

@@ -21,6 +21,7 @@ use super::{
     problem::{Origin, Problem, Problems},
     sandbox::SandboxDraft,
     table::Setting,
+    tls::TlsDraft,
 };
 use crate::host_facts;
 
@@ -52,6 +53,7 @@ pub(super) struct Draft {
     pub(super) create_directories: bool,
     pub(super) ensemble: EnsembleDraft,
     pub(super) sandbox: SandboxDraft,
+    pub(super) tls: TlsDraft,
     pub(super) warnings: Vec<Problem>,
     pub(super) problems: Vec<Problem>,
     /// The file could not be read.
@@ -88,6 +90,7 @@ impl Draft {
             create_directories: true,
             ensemble: EnsembleDraft::default(),
             sandbox: SandboxDraft::default(),
+            tls: TlsDraft::default(),
             warnings: Vec::new(),
             problems: Vec::new(),
             unreadable: false,
@@ -142,6 +145,8 @@ impl Draft {
         self.check_purge(settings);
         self.allow_isro();
         let sandbox = self.sandboxed(settings, ensemble.is_some());
+        let client_tls = self.client_tls(settings);
+        let quorum_tls = self.quorum_tls(settings, ensemble.is_none());
         let listen = self.listen(settings, whole.as_ref());
         if data_dir.as_os_str().is_empty() && !settings.contains_key("dataDir") {
             let text = "is missing: expected dataDir=DIRECTORY, where snapshots are kept";
@@ -172,6 +177,8 @@ impl Draft {
             compression: self.compression,
             tcp_keep_alive: self.tcp_keep_alive,
             fsync_warning_ms: self.fsync_warning_ms,
+            client_tls,
+            quorum_tls,
             ensemble,
             sandbox,
             warnings: self.warnings,
@@ -248,8 +255,8 @@ impl Draft {
             .nth(2)
             .is_some_and(|part| !part.trim().is_empty())
         {
-            let text = "TLS is not built yet in this version, and without it nothing would be \
-                        encrypted; remove the secure port";
+            let text = "a secure port in a server's line is not read; remove it, and set \
+                        secureClientPort";
             self.problems.push(Problem::new(Some(origin), &name, text));
         }
         let member = members.membership.member(me);
@@ -330,6 +337,9 @@ impl Draft {
         whole: Option<&Origin>,
     ) -> Vec<core::net::SocketAddr> {
         let Some(port) = self.client_port else {
+            if self.tls.secure_port.is_some() {
+                return Vec::new();
+            }
             if settings.contains_key("clientPort") {
                 // It has been said already what is wrong with it.
                 return Vec::new();

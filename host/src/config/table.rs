@@ -5,7 +5,7 @@ use super::{
     draft::Draft,
     ensemble_keys, keys, no_effect,
     problem::{Origin, Problem, shown},
-    sandbox,
+    sandbox, tls,
 };
 
 /// A key, or (when its name ends in `*`) all keys that begin alike.
@@ -46,6 +46,8 @@ pub(super) enum Effect {
     },
     /// One of those that together say who is in the ensemble: `server.N`, `group.N`, `weight.N`.
     Member,
+    /// One of those that count only if TLS is asked for, and are then read together.
+    Tls,
 }
 
 /// What the value of a key without effect must look like.
@@ -140,6 +142,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Key> {
         .iter()
         .chain(ensemble_keys::KEYS)
         .chain(sandbox::KEYS)
+        .chain(tls::KEYS)
         .chain(no_effect::KEYS)
 }
 
@@ -207,7 +210,7 @@ impl Setting {
                     Severity::Error => self.refuse_unbuilt(draft, fine, why),
                 }
             }
-            Effect::Member => {}
+            Effect::Member | Effect::Tls => {}
         }
     }
 
