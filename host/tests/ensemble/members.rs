@@ -48,6 +48,7 @@ pub(crate) struct Ensemble {
     reconfig: Reconfig,
     // The last: its members' processes end first.
     _directory: Directory,
+    _kept: Vec<Directory>,
 }
 
 struct Member {
@@ -100,7 +101,13 @@ impl Ensemble {
             members,
             reconfig,
             _directory: directory,
+            _kept: Vec::new(),
         }
+    }
+
+    /// Keeps a directory that members need.
+    pub(crate) fn keep(&mut self, directory: Directory) {
+        self._kept.push(directory);
     }
 
     /// Starts a member and does not wait for it.
@@ -154,6 +161,14 @@ impl Ensemble {
         let member = self.members.get_mut(&id).unwrap();
         member.running.as_ref().unwrap().resume();
         member.paused = false;
+    }
+
+    /// Adds a line to the configuration of a member that does not run; of two about the same, the
+    /// last counts.
+    pub(crate) fn append(&self, id: Id, line: &str) {
+        let config = self.member(id).home.join("zoo.cfg");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, format!("{text}{line}\n")).unwrap();
     }
 
     /// Takes from a member that does not run all that it knew except who it is.

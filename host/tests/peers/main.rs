@@ -14,4 +14,5 @@ mod java;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "other tests use other parts of it")]
 mod support;
+mod tls;
 mod zkcli;
