@@ -174,6 +174,14 @@ fn crates_and_words_stay_where_they_belong() {
                 "host/src/cli/ensemble/stop.rs",
             ],
         ),
+        (
+            "rustls::",
+            &[
+                "host/src/net/session.rs",
+                "host/src/net/securing.rs",
+                "host/src/tls/",
+            ],
+        ),
         ("wasmtime", &["host/sandbox/"]),
         ("postcard", &["core/wasm/"]),
         (

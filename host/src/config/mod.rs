@@ -50,8 +50,9 @@ pub struct ServerConfig {
     pub core: Config,
     /// The `zoo.cfg` that was read, if any.
     pub file: Option<PathBuf>,
-    /// Where to listen for clients. Empty only if there is a port for TLS. Each address is of one family only: a socket for
-    /// `[::]` must be set to IPv6 only, or it would collide with `0.0.0.0`.
+    /// Where to listen for clients. Empty only if there is a port for TLS. Each address is of one
+    /// family only: a socket for `[::]` must be set to IPv6 only, or it would collide with
+    /// `0.0.0.0`.
     pub listen: Vec<SocketAddr>,
     /// `dataDir`: under it, in `version-2`, are the snapshots.
     pub data_dir: PathBuf,

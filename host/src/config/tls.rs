@@ -253,9 +253,10 @@ impl Draft {
     pub(super) fn client_tls(&mut self, settings: &Settings) -> Option<ClientTls> {
         let wanted = self.tls.secure_port.is_some() || self.tls.unified;
         if !wanted {
-            let why = "there is neither secureClientPort nor client.portUnification";
+            let why = "there is neither secureClientPort nor client.portUnification, without which \
+                       no ssl.* counts";
             self.warn_of_unused(settings, why, |name| {
-                name.starts_with(CLIENT) && !name.starts_with(QUORUM)
+                !name.starts_with(QUORUM) && name.starts_with(CLIENT)
                     || [
                         "secureClientPortAddress",
                         "X509AuthenticationProvider.superUser",
@@ -294,12 +295,17 @@ impl Draft {
     /// TLS between servers, likewise.
     pub(super) fn quorum_tls(&mut self, settings: &Settings, alone: bool) -> Option<QuorumTls> {
         let (dial, plain_too) = (self.tls.ssl_quorum, self.tls.quorum_unified);
-        let why = if alone {
-            "a server that stands alone has no peers"
-        } else {
-            "sslQuorum and portUnification are off"
-        };
-        if alone || !dial && !plain_too {
+        if alone {
+            let why = "a server that stands alone has no peers";
+            self.warn_of_unused(settings, why, |name| {
+                name.starts_with(QUORUM)
+                    || dial && name == "sslQuorum"
+                    || plain_too && name == "portUnification"
+            });
+            return None;
+        }
+        if !dial && !plain_too {
+            let why = "sslQuorum and portUnification are off, without which no ssl.quorum.* counts";
             self.warn_of_unused(settings, why, |name| name.starts_with(QUORUM));
             return None;
         }
@@ -326,9 +332,13 @@ impl Draft {
 
     /// Says it once: a file may have a dozen of them.
     fn warn_of_unused(&mut self, settings: &Settings, why: &str, is_one: impl Fn(&str) -> bool) {
-        let unused = settings.values().find(|setting| is_one(&setting.name));
+        // What is never read has a reason of its own, said elsewhere.
+        let unused = settings
+            .values()
+            .filter(|setting| KEYS.iter().any(|key| key.name == setting.key.name))
+            .find(|setting| is_one(&setting.name));
         if let Some(setting) = unused {
-            let text = format!("has no effect, nor have others like it: {why}");
+            let text = format!("has no effect: {why}");
             let problem = Problem::new(Some(&setting.origin), &setting.name, text);
             self.warnings.push(problem);
         }

@@ -15,8 +15,8 @@ use super::resolve::Resolver;
 
 type Boxed<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + 'a>>;
 
-/// Connects to the first of all addresses of `to` that answers, and says by which host it was found.
-/// The other attempts are dropped.
+/// Connects to the first of all addresses of `to` that answers, and says by which host it was
+/// found. The other attempts are dropped.
 ///
 /// # Errors
 ///

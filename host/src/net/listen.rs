@@ -42,8 +42,8 @@ pub struct ListenOptions {
 }
 
 impl ListenOptions {
-    /// Half of the sockets at most: those who go no further than a handshake must not keep out those
-    /// who do.
+    /// Half of the sockets at most: those who go no further than a handshake must not keep out
+    /// those who do.
     fn handshakes_max(&self) -> usize {
         let most = self.handshakes_max.unwrap_or(HANDSHAKES_MAX);
         let sockets = self.sockets_max.unwrap_or(usize::MAX);

@@ -1,8 +1,8 @@
 //! Connections before they are links: whether they speak TLS, and their handshakes.
 //!
-//! The machine hears of a connection once its handshake is done. Until then it costs a socket and a
-//! bounded place here: when all places are taken, the oldest handshake gives way, as whoever means it
-//! is done in milliseconds.
+//! The machine hears of a connection once its handshake is done. Until then it costs a socket and
+//! a bounded place here: when all places are taken, the oldest handshake gives way, as whoever
+//! means it is done in milliseconds.
 
 use core::cell::RefCell;
 use core::net::SocketAddr;
@@ -98,7 +98,8 @@ impl Handshakes {
     }
 }
 
-/// Finds out what a connection speaks, and makes a link of it. At most `most` of its kind are at that.
+/// Finds out what a connection speaks, and makes a link of it. At most `most` of its kind are at
+/// that.
 pub(super) fn begin(
     shared: &Rc<Shared>,
     id: LinkId,

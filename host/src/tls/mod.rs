@@ -1,8 +1,8 @@
 //! TLS: keys and trust from files, and what a connection needs of them.
 //!
-//! It knows rustls and certificates, but no socket: [`net`](crate::net) moves the bytes. Nothing here
-//! asks the name of an address (CVE-2026-24281): names come from the configuration. Start reading at
-//! [`Context`].
+//! It knows rustls and certificates, but no socket: [`net`](crate::net) moves the bytes. Nothing
+//! here asks the name of an address (CVE-2026-24281): names come from the configuration. Start
+//! reading at [`Context`].
 
 mod context;
 mod ec;

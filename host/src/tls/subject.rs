@@ -2,6 +2,7 @@
 
 use core::fmt::Write as _;
 
+use pkcs8::der::{Encode as _, Length};
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -25,8 +26,8 @@ const KEYWORDS: [(&str, &str); 9] = [
 /// GeneralString, UniversalString, BMPString. Source: Java's `AVA.isDerString`.
 const STRING_TAGS: [u32; 7] = [12, 19, 20, 22, 27, 28, 30];
 
-/// The subject as Java's `X500Principal.getName()` writes it, which is what ACLs of the scheme `x509`
-/// have.
+/// The subject as Java's `X500Principal.getName()` writes it, which is what ACLs of the scheme
+/// `x509` have.
 ///
 /// # Errors
 ///
@@ -83,16 +84,10 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
 
 /// A value with its tag and length, as DER has it. No tag of ours needs more than one byte.
 pub(super) fn tlv(tag: u32, data: &[u8]) -> Vec<u8> {
+    let length = Length::try_from(data.len()).and_then(|length| length.to_der());
     let mut bytes = vec![u8::try_from(tag).unwrap_or(0)];
-    match u8::try_from(data.len()) {
-        Ok(length) if length < 0x80 => bytes.push(length),
-        Ok(_) | Err(_) => {
-            let length: Vec<u8> = data.len().to_be_bytes().into_iter().collect();
-            let digits: Vec<u8> = length.into_iter().skip_while(|byte| *byte == 0).collect();
-            bytes.push(0x80 | u8::try_from(digits.len()).unwrap_or(0));
-            bytes.extend(digits);
-        }
-    }
+    // No certificate has the 256 MiB that would be too long.
+    bytes.extend(length.unwrap_or_default());
     bytes.extend_from_slice(data);
     bytes
 }

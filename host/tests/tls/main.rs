@@ -1,6 +1,6 @@
-//! TLS over real sockets, against servers in processes of their own: who is let in and as whom, what
-//! is refused and why, and what a server does for others meanwhile. With Java's TLS: `tests/peers`
-//! and `tests/ensemble`.
+//! TLS over real sockets, against servers in processes of their own: who is let in and as whom,
+//! what is refused and why, and what a server does for others meanwhile. With Java's TLS:
+//! `tests/peers` and `tests/ensemble`.
 #![expect(
     clippy::unwrap_used,
     reason = "a test that panics has failed, which is what is wanted"

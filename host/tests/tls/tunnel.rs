@@ -48,8 +48,8 @@ pub(crate) fn client_of(
     config.into()
 }
 
-/// A connection whose handshake is done, and one byte from the server or its end read: with TLS 1.3 a
-/// client hears only then that its certificate was refused.
+/// A connection whose handshake is done, as far as the client knows: with TLS 1.3 it hears only
+/// later that its certificate was refused.
 ///
 /// # Errors
 ///
