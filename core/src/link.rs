@@ -75,6 +75,12 @@ pub enum LinkInput {
     ///
     /// Not reported after [`LinkOutput::Close`].
     Closed,
+    /// The connection is encrypted; right after `Opened`, on links of clients only.
+    Secured {
+        /// Whom the client's certificate names, which was checked: its subject as RFC 2253 writes
+        /// it. `None` if it showed none.
+        principal: Option<String>,
+    },
 }
 
 /// What to do on a connection.

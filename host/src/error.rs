@@ -6,6 +6,7 @@ use std::{error, fmt, io, path::PathBuf};
 use zabra_core::link::{Endpoint, Port};
 
 use crate::config::Problems;
+use crate::tls::TlsError;
 
 /// What the environment or the operator did to us. Messages say what was wrong, where, and what to
 /// do.
@@ -41,6 +42,8 @@ pub enum Error {
     },
     /// The system refused threads, timers or signals.
     Runtime(io::Error),
+    /// Keys or certificates for TLS cannot be used.
+    Tls(TlsError),
     /// Data could not be read or written, or is damaged.
     Store {
         /// The file or directory.
@@ -54,7 +57,7 @@ impl Error {
     /// Whether the operator must change the configuration, so that starting again is of no use.
     #[must_use]
     pub const fn is_config(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::CoreModule(_))
+        matches!(self, Self::Config(_) | Self::CoreModule(_) | Self::Tls(_))
     }
 }
 
@@ -86,6 +89,7 @@ impl fmt::Display for Error {
                  core, or the native one"
             ),
             Self::Runtime(source) => write!(f, "the system refused a thread or a timer: {source}"),
+            Self::Tls(source) => source.fmt(f),
             Self::Store { path, source } => write!(f, "{}: {source}", path.display()),
         }
     }
@@ -122,10 +126,17 @@ impl error::Error for Error {
                 Some(source)
             }
             Self::Config(problems) => Some(problems),
+            Self::Tls(source) => Some(source),
             Self::CoreModule(source)
             | Self::CoreTrapped { source, .. }
             | Self::Store { source, .. } => Some(source.as_ref()),
         }
+    }
+}
+
+impl From<TlsError> for Error {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
     }
 }
 

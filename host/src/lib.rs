@@ -8,5 +8,6 @@ pub mod logging;
 pub mod net;
 pub mod server;
 pub mod store;
+pub mod tls;
 
 pub use error::Error;

@@ -332,7 +332,19 @@ fn what_has_no_effect_is_said_with_its_reason() {
         (
             "ssl.keyStore.location=/k",
             "ssl.keyStore.location",
-            "TLS is not built yet in this version",
+            "there is neither secureClientPort nor client.portUnification, without which no \
+             ssl.* counts",
+        ),
+        (
+            "sslQuorum=true",
+            "sslQuorum",
+            "a server that stands alone has no peers",
+        ),
+        (
+            "ssl.allowReverseDnsLookup=true",
+            "ssl.allowReverseDnsLookup",
+            "the name of an address is never asked for; certificates must have the names or \
+             addresses that server.N has",
         ),
         (
             "reconfigEnabled=true",
@@ -460,12 +472,14 @@ fn bad_lines_say_what_was_expected_and_found() {
 
 #[test]
 fn what_would_silently_lose_safety_is_refused() {
-    let tls = "TLS is not built yet in this version, and without it nothing would be encrypted";
+    let revoked = "revoked certificates are not looked up in this version: take them out of use by \
+                   a new authority in the trust store";
     for (line, message) in [
-        ("secureClientPort=2281", format!("{tls}; remove it")),
-        ("sslQuorum=true", format!("{tls}; remove it, or set it to false")),
-        ("client.portUnification=true", format!("{tls}; remove it, or set it to false")),
-        ("server.1=zoo1:2888:3888;2181;2281", format!("{tls}; remove the secure port")),
+        ("ssl.crl=true", format!("{revoked}; remove it, or set it to false")),
+        ("ssl.context.supplier.class=a.B", "Java classes are not loaded; remove it".to_owned()),
+        ("server.1=zoo1:2888:3888;2181;2281",
+         "a secure port in a server's line is not read; remove it, and set \
+          secureClientPort".to_owned()),
         ("authProvider.1=org.example.Auth",
          "expected the class of a provider that is built in: SASLAuthenticationProvider, \
           X509AuthenticationProvider, DigestAuthenticationProvider or IPAuthenticationProvider of \
@@ -702,10 +716,9 @@ fn bad_variables_are_named() {
              mean tickTime?",
         ),
         (
-            &[("ZABRA_SECURECLIENTPORT", "2281")],
-            "environment variable ZABRA_SECURECLIENTPORT: secureClientPort: TLS is not \
-             built yet in this \
-          version, and without it nothing would be encrypted; remove it",
+            &[("ZABRA_SECURECLIENTPORT", "x")],
+            "environment variable ZABRA_SECURECLIENTPORT: secureClientPort: expected a port from \
+             0 to 65535 (0 lets the system choose), found \"x\"",
         ),
     ] {
         assert_eq!(load_env(variables).unwrap_err(), [message]);

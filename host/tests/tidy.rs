@@ -123,15 +123,24 @@ const CORE: &[(&str, &[&str])] = &[
 /// Module of the host, and what it may import besides itself.
 const HOST: &[(&str, &[&str])] = &[
     ("config", &["host_facts"]),
-    ("error", &["config"]),
+    ("error", &["config", "tls"]),
     ("host_facts", &[]),
     ("logging", &[]),
-    ("net", &[]),
+    ("net", &["tls"]),
     ("store", &["Error", "error"]),
     (
         "server",
-        &["config", "error", "host_facts", "logging", "net", "store"],
+        &[
+            "config",
+            "error",
+            "host_facts",
+            "logging",
+            "net",
+            "store",
+            "tls",
+        ],
     ),
+    ("tls", &["config"]),
     ("cli", &["config", "error", "logging", "server"]),
 ];
 
@@ -170,6 +179,14 @@ fn crates_and_words_stay_where_they_belong() {
                 "host/src/server/",
                 "host/src/cli/server.rs",
                 "host/src/cli/ensemble/stop.rs",
+            ],
+        ),
+        (
+            "rustls::",
+            &[
+                "host/src/net/session.rs",
+                "host/src/net/securing.rs",
+                "host/src/tls/",
             ],
         ),
         ("wasmtime", &["host/sandbox/"]),

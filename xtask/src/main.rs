@@ -101,6 +101,12 @@ const STEPS: &[Step] = &[
         quick: false,
     },
     Step {
+        name: "tls",
+        about: "zkCli, kazoo and OpenSSL by TLS against our server",
+        run: peers::tls,
+        quick: false,
+    },
+    Step {
         name: "kazoo",
         about: "kazoo's own test-suite against our server",
         run: peers::kazoo,

@@ -44,6 +44,19 @@ pub(crate) fn zkcli(workspace: &Workspace) -> crate::Result {
     rust_peers(workspace, "zkcli::")
 }
 
+pub(crate) fn tls(workspace: &Workspace) -> crate::Result {
+    if let Some(why) = no_java() {
+        return skipped(why);
+    }
+    if !on_path("openssl") {
+        return skipped("no OpenSSL (`apt-get install openssl`)");
+    }
+    if setup::python_ready(workspace).is_none() {
+        return skipped("no kazoo (`cargo xtask setup`)");
+    }
+    rust_peers(workspace, "tls::")
+}
+
 pub(crate) fn ensemble(workspace: &Workspace) -> crate::Result {
     if let Some(why) = no_java() {
         return skipped(why);

@@ -54,6 +54,9 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     if !on_path("node") {
         packages.push("nodejs");
     }
+    if !on_path("openssl") {
+        packages.push("openssl");
+    }
     if !on_path("ssh") {
         packages.push("openssh-client");
     }

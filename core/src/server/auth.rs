@@ -48,6 +48,23 @@ pub(super) fn address_text(address: IpAddr) -> String {
     }
 }
 
+/// The identities of whoever has a certificate of this subject.
+///
+/// Source: `X509AuthenticationProvider.handleAuthentication`.
+pub(super) fn certified(config: &Config, subject: String) -> impl Iterator<Item = Id> {
+    let secure = config.secure.as_ref();
+    let is_super = secure.is_some_and(|secure| secure.super_user.as_ref() == Some(&subject));
+    let super_id = is_super.then(|| Id {
+        scheme: "super".into(),
+        id: subject.clone(),
+    });
+    let id = Id {
+        scheme: "x509".into(),
+        id: subject,
+    };
+    super_id.into_iter().chain([id])
+}
+
 /// Answers an `auth` request.
 pub(super) fn authenticate(
     config: &Config,
@@ -95,7 +112,7 @@ pub fn digest_id(secret: &[u8]) -> String {
 pub(super) fn user_name(id: &Id) -> &str {
     match id.scheme.as_str() {
         "digest" => id.id.split(':').next().unwrap_or_default(),
-        "ip" | "sasl" => &id.id,
+        "ip" | "sasl" | "x509" => &id.id,
         _ => "",
     }
 }
@@ -121,6 +138,7 @@ pub(super) fn permits(config: &Config, acl: &[Acl], needed: Perms, ids: &[Id]) -
                         || own.id == "super"
                         || config.auth.any_sasl_user.as_ref() == Some(id)
                 }),
+                "x509" => config.secure.is_some() && ids.contains(&entry.id),
                 _ => false,
             }
         })
@@ -153,7 +171,7 @@ pub(super) fn resolve(
         if scheme == "auth" {
             // kazoo writes an empty id as null.
             let own = ids.iter().filter(|id| match id.scheme.as_str() {
-                "digest" => true,
+                "digest" | "x509" => true,
                 "sasl" => config.auth.sasl_acls,
                 _ => false,
             });
@@ -177,6 +195,8 @@ pub(super) fn resolve(
             "digest" => config.digest_auth && digest_is_valid(id),
             "ip" => parse_range(id).is_some(),
             "sasl" => config.auth.sasl_acls && name_is_valid(id),
+            // ZooKeeper parses it; whatever is no name is nobody's.
+            "x509" => config.secure.is_some() && id.contains('='),
             _ => false,
         };
         if !valid {
@@ -261,6 +281,7 @@ fn address_matches(own: &str, range: &str) -> bool {
 mod tests {
     use super::*;
     use crate::jute::Text;
+    use crate::server::config::Secure;
 
     fn ip(text: &str) -> Id {
         address_id(text.parse().expect("an address"))
@@ -303,6 +324,33 @@ mod tests {
                 "{own} in {range}"
             );
         }
+    }
+
+    #[test]
+    fn certificates_are_identities_where_there_is_tls() {
+        let mut config = Config {
+            secure: Some(Secure {
+                port: 0,
+                super_user: Some("CN=root".into()),
+            }),
+            ..Config::default()
+        };
+        let own: Vec<Id> = certified(&config, "CN=a,O=b".into()).collect();
+        let asked = [AclText {
+            perms: Perms::READ,
+            scheme: "auth".into(),
+            id: Text(None),
+        }];
+        let acl = resolve(&config, &asked, &own, &mut 100).expect("who is known has an ACL");
+        let other: Vec<Id> = certified(&config, "CN=a".into()).collect();
+        let root: Vec<Id> = certified(&config, "CN=root".into()).collect();
+        assert_eq!(own.first().map(user_name), Some("CN=a,O=b"));
+        assert!(permits(&config, &acl, Perms::READ, &own));
+        assert!(!permits(&config, &acl, Perms::READ, &other));
+        assert!(permits(&config, &acl, Perms::READ, &root));
+        assert_eq!(root.last().map(|id| id.scheme.as_str()), Some("x509"));
+        config.secure = None;
+        assert!(!permits(&config, &acl, Perms::READ, &own));
     }
 
     #[test]

@@ -72,6 +72,18 @@ pub struct Config {
     pub host: HostConfig,
     /// Who must show who it is, and how.
     pub auth: AuthConfig,
+    /// What goes with a port for encrypted connections; `None`: there is none, and nobody can be
+    /// known by a certificate.
+    pub secure: Option<Secure>,
+}
+
+/// What goes with encrypted connections of clients: the scheme `x509`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secure {
+    /// `secureClientPort`, as `conf` shows it; 0 if they come to the plain port.
+    pub port: u16,
+    /// `X509AuthenticationProvider.superUser`: whose certificate permits everything.
+    pub super_user: Option<String>,
 }
 
 /// How clients show who they are, beyond addresses and digests.
@@ -170,6 +182,7 @@ impl Default for Config {
             container_never_used_ms_max: 0,
             host: HostConfig::default(),
             auth: AuthConfig::default(),
+            secure: None,
         }
     }
 }

@@ -47,6 +47,7 @@ pub use ensemble::EnsembleConfig;
 pub use four_letter::civil_date;
 pub use io::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
 
+use auth::certified;
 use config::SessionPasswords;
 use conn::{Conn, Stage};
 use ensemble::Ensemble;
@@ -362,6 +363,11 @@ impl Server {
             Input::Link(link, LinkInput::Opened { port: _, peer }) => self.opened(link, peer),
             Input::Link(link, LinkInput::Received(bytes)) => self.received(link, bytes),
             Input::Link(link, LinkInput::Flushed(bytes)) => self.flushed(link, bytes),
+            Input::Link(link, LinkInput::Secured { principal }) => {
+                if let (Some(conn), Some(name)) = (self.conns.get_mut(&link), principal) {
+                    conn.ids.extend(certified(&self.core.config, name));
+                }
+            }
             Input::Link(link, LinkInput::Closed) => {
                 self.core.stats.connections_dropped += 1;
                 self.drop_link(link);
@@ -403,9 +409,10 @@ impl Server {
         };
         match input {
             LinkInput::Opened { port, .. } => *port != Port::Client,
-            LinkInput::Closed | LinkInput::Flushed(_) | LinkInput::Received(_) => {
-                ensemble.zab.owns(link)
-            }
+            LinkInput::Closed
+            | LinkInput::Flushed(_)
+            | LinkInput::Received(_)
+            | LinkInput::Secured { .. } => ensemble.zab.owns(link),
         }
     }
 

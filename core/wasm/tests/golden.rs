@@ -19,7 +19,9 @@ use zabra_core::ids::{Epoch, Instant, LinkId, Seq, ServerId, SessionId, UnixMill
 use zabra_core::link::{Endpoint, LinkInput, LinkOutput, Port};
 use zabra_core::machine::Now;
 use zabra_core::secret::Secret;
-use zabra_core::server::config::{AuthConfig, FourLetterWords, HostConfig, SessionPasswords};
+use zabra_core::server::config::{
+    AuthConfig, FourLetterWords, HostConfig, Secure, SessionPasswords,
+};
 use zabra_core::server::{
     Config, EnsembleConfig, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary,
 };
@@ -162,6 +164,10 @@ fn config() -> Config {
             session_secret: secret("s"),
             nonce_seed: secret("n"),
         },
+        secure: Some(Secure {
+            port: 2281,
+            super_user: Some("CN=root".into()),
+        }),
     }
 }
 
@@ -223,6 +229,10 @@ fn inputs() -> Vec<Input> {
         link(LinkInput::Received(data())),
         link(LinkInput::Flushed(300)),
         link(LinkInput::Closed),
+        link(LinkInput::Secured { principal: None }),
+        link(LinkInput::Secured {
+            principal: Some("CN=a,O=b".into()),
+        }),
         Input::Stored { upto: Seq(128) },
         Input::SnapshotWritten(65_536),
         Input::SnapshotStored { zxid: Zxid(16) },
@@ -333,6 +343,7 @@ fn input_name(input: &Input) -> &'static str {
         Input::Link(_, LinkInput::Received(_)) => "Input::Link Received",
         Input::Link(_, LinkInput::Flushed(_)) => "Input::Link Flushed",
         Input::Link(_, LinkInput::Closed) => "Input::Link Closed",
+        Input::Link(_, LinkInput::Secured { .. }) => "Input::Link Secured",
         Input::Stored { .. } => "Input::Stored",
         Input::SnapshotWritten(_) => "Input::SnapshotWritten",
         Input::SnapshotStored { .. } => "Input::SnapshotStored",
@@ -341,7 +352,7 @@ fn input_name(input: &Input) -> &'static str {
     }
 }
 
-const INPUTS: usize = 9;
+const INPUTS: usize = 10;
 
 fn output_name(output: &Output) -> &'static str {
     match output {

@@ -281,7 +281,7 @@ impl<S: Steps> Guarded<S> {
                 LinkInput::Closed => {
                     self.peers.remove(link);
                 }
-                LinkInput::Opened { .. } | LinkInput::Flushed(_) => {}
+                LinkInput::Opened { .. } | LinkInput::Flushed(_) | LinkInput::Secured { .. } => {}
             }
             true
         });
@@ -417,7 +417,13 @@ impl<S: Steps> Machine for Guarded<S> {
 fn received<'a>(marks: &'a RandomState, inputs: &'a [Input]) -> impl Iterator<Item = u64> {
     inputs.iter().filter_map(|input| match input {
         Input::Link(_, LinkInput::Received(bytes)) => Some(marks.hash_one(&**bytes)),
-        Input::Link(_, LinkInput::Opened { .. } | LinkInput::Flushed(_) | LinkInput::Closed)
+        Input::Link(
+            _,
+            LinkInput::Opened { .. }
+            | LinkInput::Flushed(_)
+            | LinkInput::Closed
+            | LinkInput::Secured { .. },
+        )
         | Input::Stored { .. }
         | Input::SnapshotWritten(_)
         | Input::SnapshotStored { .. }

@@ -151,7 +151,9 @@ pub fn announce(config: &ServerConfig, bound: &[SocketAddr]) {
         None => info!("zabra {version}, without a configuration file"),
     }
     let addresses: Vec<String> = bound.iter().map(ToString::to_string).collect();
-    info!("listening for clients on {}", addresses.join(" and "));
+    if !addresses.is_empty() {
+        info!("listening for clients on {}", addresses.join(" and "));
+    }
     // Absolute: "./zabra-data" does not say where it is.
     let data = path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
     if config.data_log_dir == config.data_dir {

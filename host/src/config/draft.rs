@@ -22,6 +22,7 @@ use super::{
     problem::{Origin, Problem, Problems},
     sandbox::SandboxDraft,
     table::Setting,
+    tls::TlsDraft,
 };
 use crate::host_facts;
 
@@ -55,6 +56,7 @@ pub(super) struct Draft {
     pub(super) sandbox: SandboxDraft,
     pub(super) auth: AuthDraft,
     pub(super) secret_file: Option<SecretFile>,
+    pub(super) tls: TlsDraft,
     pub(super) warnings: Vec<Problem>,
     pub(super) problems: Vec<Problem>,
     /// The file could not be read.
@@ -93,6 +95,7 @@ impl Draft {
             sandbox: SandboxDraft::default(),
             auth: AuthDraft::default(),
             secret_file: None,
+            tls: TlsDraft::default(),
             warnings: Vec::new(),
             problems: Vec::new(),
             unreadable: false,
@@ -148,6 +151,8 @@ impl Draft {
         self.check_purge(settings);
         self.allow_isro();
         let sandbox = self.sandboxed(settings, ensemble.is_some());
+        let client_tls = self.client_tls(settings);
+        let quorum_tls = self.quorum_tls(settings, ensemble.is_none());
         let listen = self.listen(settings, whole.as_ref());
         if data_dir.as_os_str().is_empty() && !settings.contains_key("dataDir") {
             let text = "is missing: expected dataDir=DIRECTORY, where snapshots are kept";
@@ -182,6 +187,8 @@ impl Draft {
             compression: self.compression,
             tcp_keep_alive: self.tcp_keep_alive,
             fsync_warning_ms: self.fsync_warning_ms,
+            client_tls,
+            quorum_tls,
             ensemble,
             sandbox,
             secret_file,
@@ -259,8 +266,8 @@ impl Draft {
             .nth(2)
             .is_some_and(|part| !part.trim().is_empty())
         {
-            let text = "TLS is not built yet in this version, and without it nothing would be \
-                        encrypted; remove the secure port";
+            let text = "a secure port in a server's line is not read; remove it, and set \
+                        secureClientPort";
             self.problems.push(Problem::new(Some(origin), &name, text));
         }
         let member = members.membership.member(me);
@@ -341,6 +348,9 @@ impl Draft {
         whole: Option<&Origin>,
     ) -> Vec<core::net::SocketAddr> {
         let Some(port) = self.client_port else {
+            if self.tls.secure_port.is_some() {
+                return Vec::new();
+            }
             if settings.contains_key("clientPort") {
                 // It has been said already what is wrong with it.
                 return Vec::new();

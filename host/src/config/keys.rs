@@ -11,6 +11,7 @@ use zabra_core::server::config::FourLetterWords;
 use super::{
     Compression,
     draft::Draft,
+    listen::bare_host,
     problem::shown,
     table::{Effect, Key},
 };
@@ -264,14 +265,7 @@ fn client_port(draft: &mut Draft, value: &str) -> Result<(), &'static str> {
 }
 
 fn client_port_address(draft: &mut Draft, value: &str) -> Result<(), &'static str> {
-    let bare = value
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(value);
-    if bare.is_empty() || bare.contains(|c: char| c.is_whitespace() || "[]/,".contains(c)) {
-        return Err("one IP address or host name, without a port");
-    }
-    draft.client_address = Some(bare.to_owned());
+    draft.client_address = Some(bare_host(value)?);
     Ok(())
 }
 

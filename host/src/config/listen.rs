@@ -12,6 +12,18 @@ pub(super) enum Unbound {
     Loopback,
 }
 
+/// A host without its brackets.
+pub(super) fn bare_host(value: &str) -> Result<String, &'static str> {
+    let bare = value
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(value);
+    if bare.is_empty() || bare.contains(|c: char| c.is_whitespace() || "[]/,".contains(c)) {
+        return Err("one IP address or host name, without a port");
+    }
+    Ok(bare.to_owned())
+}
+
 /// The addresses for this port. Each is of one family only: an IPv6 socket must not take IPv4 as
 /// well.
 ///

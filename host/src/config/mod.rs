@@ -21,6 +21,7 @@ mod problem;
 mod properties;
 mod sandbox;
 mod table;
+pub mod tls;
 mod zoo_cfg;
 
 use core::{fmt, net::SocketAddr, time::Duration};
@@ -38,6 +39,7 @@ pub use self::{
     ensemble::EnsembleConfig,
     problem::{Origin, Problem, Problems},
     sandbox::SandboxConfig,
+    tls::{ClientTls, QuorumTls, TlsConfig},
 };
 use self::{
     draft::{Draft, Settings},
@@ -51,8 +53,9 @@ pub struct ServerConfig {
     pub core: Config,
     /// The `zoo.cfg` that was read, if any.
     pub file: Option<PathBuf>,
-    /// Where to listen for clients. Never empty. Each address is of one family only: a socket for
-    /// `[::]` must be set to IPv6 only, or it would collide with `0.0.0.0`.
+    /// Where to listen for clients. Empty only if there is a port for TLS. Each address is of one
+    /// family only: a socket for `[::]` must be set to IPv6 only, or it would collide with
+    /// `0.0.0.0`.
     pub listen: Vec<SocketAddr>,
     /// `dataDir`: under it, in `version-2`, are the snapshots.
     pub data_dir: PathBuf,
@@ -74,6 +77,10 @@ pub struct ServerConfig {
     pub fsync_warning_ms: u32,
     /// This server's part in an ensemble; `None`: it stands alone.
     pub ensemble: Option<EnsembleConfig>,
+    /// TLS on the ports for clients; `None`: they are plain.
+    pub client_tls: Option<ClientTls>,
+    /// TLS between servers; `None`: it is plain.
+    pub quorum_tls: Option<QuorumTls>,
     /// The core as a WebAssembly module; `None`: the native one.
     pub sandbox: Option<SandboxConfig>,
     /// Where a server that stands alone keeps the secret by which it gives sessions their
@@ -189,6 +196,8 @@ impl fmt::Debug for ServerConfig {
             .field("tcp_keep_alive", &self.tcp_keep_alive)
             .field("fsync_warning_ms", &self.fsync_warning_ms)
             .field("ensemble", &self.ensemble)
+            .field("client_tls", &self.client_tls)
+            .field("quorum_tls", &self.quorum_tls)
             .field("sandbox", &self.sandbox)
             .field("secret_file", &self.secret_file)
             .field("warnings", &self.warnings)

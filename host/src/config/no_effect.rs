@@ -8,9 +8,12 @@ use super::{
     table::{Effect, Key, Severity, Shape},
 };
 
-const TLS: &str = "TLS is not built yet in this version, and without it nothing would be encrypted";
-const NO_TLS: &str = "TLS is not built yet in this version";
-const NO_X509: &str = "X.509 authentication is not built yet in this version";
+const NO_REVOCATION: &str = "revoked certificates are not looked up in this version: take them out \
+                             of use by a new authority in the trust store";
+const NO_JAVA_CLASSES: &str = "Java classes are not loaded";
+// CVE-2026-24281: whoever answers for an address decides what its name is.
+const NO_REVERSE_DNS: &str = "the name of an address is never asked for; certificates must have the \
+                              names or addresses that server.N has";
 const NO_KERBEROS: &str = "Kerberos is not built; SASL here is DIGEST-MD5";
 const CLIENTS_SASL: &str = "it is for clients that are Java processes";
 const NO_THROTTLE: &str =
@@ -94,23 +97,66 @@ pub(super) static KEYS: &[Key] = &[
     key("leader.nodelay", "", Effect::Ensemble(Shape::Switch)),
     key("learner.*", "", Effect::Ensemble(Shape::Any)),
     key("version", "", Effect::Ensemble(Shape::Any)),
-    // TLS, not built yet: without it clients or servers would talk in the clear.
-    key("secureClientPort", "", refused(&[], TLS)),
-    key("secureClientPortAddress", "", refused(&[], TLS)),
-    key("sslQuorum", "", refused(&["false"], TLS)),
-    key("portUnification", "", refused(&["false"], TLS)),
-    key("client.portUnification", "", refused(&["false"], TLS)),
-    key("sslQuorumReloadCertFiles", "", warned(&["false"], NO_TLS)),
-    key("client.certReload", "", warned(&["false"], NO_TLS)),
-    key("ssl.*", "", warned(&[], NO_TLS)),
-    key("fips-mode", "", warned(&[], NO_TLS)),
+    // What of TLS is not built, where going without it would weaken what was asked for.
+    key("ssl.crl", "", refused(&["false"], NO_REVOCATION)),
+    key("ssl.ocsp", "", refused(&["false"], NO_REVOCATION)),
+    key("ssl.quorum.crl", "", refused(&["false"], NO_REVOCATION)),
+    key("ssl.quorum.ocsp", "", refused(&["false"], NO_REVOCATION)),
+    key("ssl.tcnative.ocsp", "", refused(&["false"], NO_REVOCATION)),
+    key(
+        "ssl.context.supplier.class",
+        "",
+        refused(&[], NO_JAVA_CLASSES),
+    ),
+    key(
+        "ssl.quorum.context.supplier.class",
+        "",
+        refused(&[], NO_JAVA_CLASSES),
+    ),
+    key("ssl.authProvider", "", refused(&["x509"], NO_JAVA_CLASSES)),
+    key(
+        "ssl.clientHostnameVerification",
+        "",
+        refused(
+            &["false"],
+            "clients are not checked for where they come from, only for whom their certificates \
+             name",
+        ),
+    ),
+    key(
+        "ssl.quorum.clientHostnameVerification",
+        "",
+        warned(
+            &[],
+            "ssl.quorum.hostnameVerification decides for both sides",
+        ),
+    ),
+    key(
+        "ssl.allowReverseDnsLookup",
+        "",
+        warned(&["false"], NO_REVERSE_DNS),
+    ),
+    key(
+        "ssl.quorum.allowReverseDnsLookup",
+        "",
+        warned(&["false"], NO_REVERSE_DNS),
+    ),
+    key(
+        "ssl.sslProvider",
+        "",
+        warned(&["JDK"], "there is one implementation of TLS, rustls"),
+    ),
+    key(
+        "fips-mode",
+        "",
+        warned(
+            &["false"],
+            "the cryptography of this build is not validated by FIPS 140; versions and cipher \
+             suites are set by ssl.enabledProtocols and ssl.ciphersuites",
+        ),
+    ),
     // Ways to authenticate that are not here.
     key("quorum.auth.*", "", warned(&[], NO_KERBEROS)),
-    key(
-        "X509AuthenticationProvider.superUser",
-        "",
-        warned(&[], NO_X509),
-    ),
     key("kerberos.*", "", warned(&[], NO_KERBEROS)),
     key("sasl.*", "", warned(&[], CLIENTS_SASL)),
     key(

@@ -6,7 +6,7 @@ use super::{
     draft::Draft,
     ensemble_keys, keys, no_effect,
     problem::{Origin, Problem, shown},
-    sandbox,
+    sandbox, tls,
 };
 
 /// A key, or (when its name ends in `*`) all keys that begin alike.
@@ -47,6 +47,8 @@ pub(super) enum Effect {
     },
     /// One of those that together say who is in the ensemble: `server.N`, `group.N`, `weight.N`.
     Member,
+    /// One of those that count only if TLS is asked for, and are then read together.
+    Tls,
 }
 
 /// What the value of a key without effect must look like.
@@ -142,6 +144,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Key> {
         .chain(ensemble_keys::KEYS)
         .chain(auth::KEYS)
         .chain(sandbox::KEYS)
+        .chain(tls::KEYS)
         .chain(no_effect::KEYS)
 }
 
@@ -209,7 +212,7 @@ impl Setting {
                     Severity::Error => self.refuse_unbuilt(draft, fine, why),
                 }
             }
-            Effect::Member => {}
+            Effect::Member | Effect::Tls => {}
         }
     }
 

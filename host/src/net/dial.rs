@@ -15,7 +15,8 @@ use super::resolve::Resolver;
 
 type Boxed<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + 'a>>;
 
-/// Connects to the first of all addresses of `to` that answers. The other attempts are dropped.
+/// Connects to the first of all addresses of `to` that answers, and says by which host it was
+/// found. The other attempts are dropped.
 ///
 /// # Errors
 ///
@@ -24,7 +25,7 @@ pub(super) async fn connect(
     resolver: &Resolver,
     to: &[Endpoint],
     limit: Duration,
-) -> Result<(TcpStream, SocketAddr), Vec<String>> {
+) -> Result<(TcpStream, SocketAddr, String), Vec<String>> {
     let limit = Limit {
         ms: limit.as_millis(),
         end: Instant::now() + limit,
@@ -47,7 +48,7 @@ async fn connect_endpoint(
     resolver: &Resolver,
     to: &Endpoint,
     limit: Limit,
-) -> Result<(TcpStream, SocketAddr), Vec<String>> {
+) -> Result<(TcpStream, SocketAddr, String), Vec<String>> {
     let ms = limit.ms;
     let addrs = match timeout_at(limit.end, resolver.resolve(&to.host, to.port)).await {
         Ok(Ok(addrs)) => addrs,
@@ -61,7 +62,7 @@ async fn connect_endpoint(
         let attempt: Boxed<'_, _, _> = Box::pin(async move {
             let place = place(to, addr);
             match timeout_at(limit.end, connect_addr(addr)).await {
-                Ok(Ok(stream)) => Ok((stream, addr)),
+                Ok(Ok(stream)) => Ok((stream, addr, to.host.clone())),
                 Ok(Err(error)) => Err(format!("{place}: {error}")),
                 Err(_) => Err(format!("{place}: no answer within {ms} ms")),
             }

@@ -19,6 +19,7 @@ use zabra_core::link::Port;
 
 use super::links::Shared;
 use super::queue::{Progress, Queue};
+use super::session::Session;
 
 /// How long a closed connection may take to accept what is still to be sent.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
@@ -55,6 +56,8 @@ pub(super) struct Link {
     /// Answers under way that the peer may wait for although it sends no more.
     pub(super) holds: Cell<u32>,
     write: OwnedWriteHalf,
+    /// What encrypts and decrypts; `None`: nothing does.
+    tls: Option<Box<Session>>,
     queue: RefCell<Queue>,
     /// The queue waits for the socket to become writable.
     backlogged: Cell<bool>,
@@ -64,7 +67,12 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId, port: Port, write: OwnedWriteHalf) -> Self {
+    pub(super) fn new(
+        id: LinkId,
+        port: Port,
+        write: OwnedWriteHalf,
+        tls: Option<Box<Session>>,
+    ) -> Self {
         Self {
             id,
             port,
@@ -73,6 +81,7 @@ impl Link {
             flushed: Cell::new(0),
             holds: Cell::new(0),
             write,
+            tls,
             queue: RefCell::default(),
             backlogged: Cell::new(false),
             ended: Cell::new(false),
@@ -115,10 +124,12 @@ impl Link {
     /// Writes until nothing is left (ready) or the socket takes no more.
     fn write_some(&self, shared: &Shared) -> Poll<()> {
         let mut written = 0;
-        let result = self
-            .queue
-            .borrow_mut()
-            .write_to(self.stream(), &mut written);
+        let mut queue = self.queue.borrow_mut();
+        let result = match &self.tls {
+            None => queue.write_to(self.stream(), &mut written),
+            Some(tls) => tls.write(&mut queue, self.stream(), &mut written),
+        };
+        drop(queue);
         if written > 0 && self.is_reported() {
             shared.flushed(self, written);
         }
@@ -143,6 +154,42 @@ impl Link {
             }
         }
         Poll::Ready(())
+    }
+
+    /// Takes in what the socket had.
+    fn take_in(&self, bytes: &[u8], shared: &Shared) {
+        match &self.tls {
+            None => shared.received(self.id, Bytes::copy_from_slice(bytes)),
+            Some(tls) => self.decrypt(tls, bytes, shared),
+        }
+    }
+
+    /// Takes in records, or what is left of those that came with the handshake.
+    pub(super) fn decrypt(&self, tls: &Session, records: &[u8], shared: &Shared) {
+        match tls.decrypt(records) {
+            Ok(found) => {
+                if !found.plain.is_empty() {
+                    shared.received(self.id, found.plain.into());
+                }
+                if found.answers {
+                    self.write_now(shared);
+                }
+                if found.ended && self.phase.get() == Phase::Reading {
+                    self.ended.set(true);
+                    shared.ended(self);
+                }
+            }
+            Err(reason) => {
+                shared.broken(self, &reason);
+                // The alert, so that the peer knows it too.
+                self.write_now(shared);
+                shared.lost(self);
+            }
+        }
+    }
+
+    pub(super) fn tls(&self) -> Option<&Session> {
+        self.tls.as_deref()
     }
 
     fn stream(&self) -> &TcpStream {
@@ -206,7 +253,7 @@ fn poll_reading(
                 shared.ended(link);
             }
             Ok(()) => {
-                shared.received(link.id, Bytes::copy_from_slice(buffer.filled()));
+                link.take_in(buffer.filled(), shared);
                 if buffer.remaining() == 0 {
                     // There may be more: let the driver have a step first, which bounds both what
                     // waits for it and how far a link overshoots its pause.
@@ -238,7 +285,15 @@ async fn sit_out(phase: Phase, shared: &Shared, link: &Link, read: &OwnedReadHal
 
 /// Sends what is left, says so to the peer, and waits a little for it to close as well.
 async fn finish(shared: &Shared, link: &Link, read: &mut OwnedReadHalf) {
-    let sent = timeout(FLUSH_MAX, poll_fn(|cx| link.poll_backlog(cx, shared))).await;
+    let sent = timeout(FLUSH_MAX, async {
+        poll_fn(|cx| link.poll_backlog(cx, shared)).await;
+        if let Some(tls) = &link.tls {
+            tls.say_end();
+            link.write_now(shared);
+            poll_fn(|cx| link.poll_backlog(cx, shared)).await;
+        }
+    })
+    .await;
     if sent.is_err() || link.phase.get() == Phase::Gone {
         return;
     }

@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -22,6 +23,8 @@ use super::link::{Link, Phase, SocketCount, serve};
 use super::listen::prepare;
 use super::peers::PeerOptions;
 use super::resolve::Resolver;
+use super::securing::{Accept, Handshakes, begin, dialled};
+use super::session::Session;
 
 /// The most that one connection brings in between two steps.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -65,8 +68,16 @@ pub(super) struct Shared {
     quiesced: Cell<bool>,
     gauges: Arc<Gauges>,
     resolver: Resolver,
-    complaints: Complaints,
-    peers: PeerOptions,
+    pub(super) complaints: Complaints,
+    pub(super) peers: PeerOptions,
+    pub(super) handshakes: Handshakes,
+}
+
+/// What a link has that is encrypted.
+pub(super) struct Secured {
+    pub(super) session: Box<Session>,
+    /// Whom the client's certificate names.
+    pub(super) principal: Option<String>,
 }
 
 /// A connection that is wanted, and what is wanted of it already.
@@ -97,6 +108,7 @@ impl Links {
             gauges,
             resolver: Resolver::default(),
             complaints: Complaints::new(warn),
+            handshakes: Handshakes::default(),
             peers,
         };
         Self {
@@ -110,10 +122,27 @@ impl Links {
     ///
     /// Outside a `LocalRuntime`.
     pub fn open(&self, stream: TcpStream, port: Port, peer: SocketAddr) {
+        self.accepted(stream, port, peer, Accept::Plain, 0);
+    }
+
+    /// The same for a connection that may have to be, or may be, encrypted.
+    pub(super) fn accepted(
+        &self,
+        stream: TcpStream,
+        port: Port,
+        peer: SocketAddr,
+        accept: Accept,
+        handshakes_max: usize,
+    ) {
         let shared = &self.shared;
         let id = LinkId(shared.last_id.get() + 1);
         shared.last_id.set(id.0);
-        drop(shared.open(id, stream, port, peer));
+        if let Accept::Plain = accept {
+            let socket = SocketCount::new(Rc::clone(shared), port, id);
+            drop(shared.open(id, stream, port, peer, None, socket));
+        } else {
+            begin(shared, id, stream, port, peer, accept, handshakes_max);
+        }
     }
 
     /// Begins to connect; the outcome is an input of `id`.
@@ -271,6 +300,7 @@ impl Links {
     /// Reads no more on any link and gives up those being dialled, for good.
     pub fn quiesce(&self) {
         self.shared.quiesced.set(true);
+        self.shared.handshakes.abandon();
         for (_, dialling) in self.shared.dialling.borrow_mut().drain() {
             dialling.task.abort();
         }
@@ -320,14 +350,13 @@ impl Dialling {
 
 /// The task of a connection that is wanted, until it is there or cannot be had.
 async fn dial(shared: Rc<Shared>, id: LinkId, port: Port, to: Vec<Endpoint>, limit: Duration) {
-    let connected = connect(&shared.resolver, &to, limit).await;
+    let connected = reach(&shared, &to, limit).await;
     let dialling = shared.dialling.borrow_mut().remove(&id);
     let Some(mut dialling) = dialling else { return };
     match connected {
-        Ok((stream, peer)) => {
-            // These fail only on a connection that is gone already; its task will notice.
-            let _ = prepare(&stream, shared.peers.keep_alive);
-            let link = shared.open(id, stream, port, peer);
+        Ok((stream, peer, secured)) => {
+            let socket = SocketCount::new(Rc::clone(&shared), port, id);
+            let link = shared.open(id, stream, port, peer, secured, socket);
             if dialling.paused {
                 link.phase.set(Phase::Paused);
             }
@@ -356,17 +385,45 @@ async fn dial(shared: Rc<Shared>, id: LinkId, port: Port, to: Vec<Endpoint>, lim
     }
 }
 
+/// A connection to another server, ready for what is to be said.
+async fn reach(
+    shared: &Shared,
+    to: &[Endpoint],
+    limit: Duration,
+) -> Result<(TcpStream, SocketAddr, Option<Secured>), Vec<String>> {
+    let begun = Instant::now();
+    let (stream, peer, host) = connect(&shared.resolver, to, limit).await?;
+    // These fail only on a connection that is gone already; its task will notice.
+    let _ = prepare(&stream, shared.peers.keep_alive);
+    let tls = shared.peers.tls.as_ref().filter(|tls| tls.dial);
+    let secured = match tls {
+        None => None,
+        Some(tls) => {
+            let left = limit.saturating_sub(begun.elapsed());
+            let secured = dialled(tls, &stream, &host, left).await;
+            Some(secured.map_err(|reason| vec![format!("{host} ({peer}): {reason}")])?)
+        }
+    };
+    Ok((stream, peer, secured))
+}
+
 impl Shared {
     /// Lets a task serve a socket, and reports it.
-    fn open(
+    pub(super) fn open(
         self: &Rc<Self>,
         id: LinkId,
         stream: TcpStream,
         port: Port,
         peer: SocketAddr,
+        secured: Option<Secured>,
+        socket: SocketCount,
     ) -> Rc<Link> {
         let (read, write) = stream.into_split();
-        let link = Rc::new(Link::new(id, port, write));
+        let (session, principal) = match secured {
+            Some(secured) => (Some(secured.session), secured.principal),
+            None => (None, None),
+        };
+        let link = Rc::new(Link::new(id, port, write, session));
         if self.quiesced.get() {
             link.phase.set(Phase::Paused);
         }
@@ -374,10 +431,31 @@ impl Shared {
         assert!(before.is_none(), "no number is used twice");
         self.count_links();
         self.input(id, LinkInput::Opened { port, peer });
-        let socket = SocketCount::new(Rc::clone(self), port, id);
+        if let Some(tls) = link.tls() {
+            if port == Port::Client {
+                self.input(id, LinkInput::Secured { principal });
+            }
+            // What came together with the end of the handshake.
+            link.decrypt(tls, &[], self);
+        }
         let task = spawn_local(serve(Rc::clone(self), Rc::clone(&link), read, socket));
-        self.tasks.borrow_mut().insert(id, task.abort_handle());
+        self.keep_task(id, task.abort_handle());
         link
+    }
+
+    /// Remembers the task that holds a link's socket.
+    pub(super) fn keep_task(&self, id: LinkId, task: AbortHandle) {
+        self.tasks.borrow_mut().insert(id, task);
+    }
+
+    /// Says why an encrypted connection cannot go on.
+    pub(super) fn broken(&self, link: &Link, reason: &str) {
+        let of = match link.port {
+            Port::Client => "a client",
+            Port::Election | Port::Quorum => "a peer",
+        };
+        self.complaints
+            .say(format!("TLS connection of {of} closed: {reason}"));
     }
 
     fn mark_dirty(&self, link: &Rc<Link>) {

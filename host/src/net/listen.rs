@@ -16,6 +16,8 @@ use tokio::task::{AbortHandle, spawn_local};
 use zabra_core::link::Port;
 
 use super::links::Links;
+use super::securing::Accept;
+use crate::tls::HANDSHAKES_MAX;
 
 /// A burst of clients reconnecting to a restarted server should not be turned away by the kernel.
 const BACKLOG_DEFAULT: u32 = 1024;
@@ -34,12 +36,25 @@ pub struct ListenOptions {
     /// `None` is no limit but the system's, by which the files of the store may then fail to
     /// open.
     pub sockets_max: Option<usize>,
+    /// TLS handshakes that may be under way at once before the oldest is given up
+    /// (`zookeeper.netty.server.outstandingHandshake.limit`); `None` is as many as are safe.
+    pub handshakes_max: Option<usize>,
+}
+
+impl ListenOptions {
+    /// Half of the sockets at most: those who go no further than a handshake must not keep out
+    /// those who do.
+    fn handshakes_max(&self) -> usize {
+        let most = self.handshakes_max.unwrap_or(HANDSHAKES_MAX);
+        let sockets = self.sockets_max.unwrap_or(usize::MAX);
+        most.min((sockets / 2).max(1))
+    }
 }
 
 /// Sockets that listen already, though nobody accepts on them yet.
 #[derive(Debug)]
 pub struct Listeners {
-    sockets: Vec<(SocketAddr, std::net::TcpListener)>,
+    sockets: Vec<(SocketAddr, std::net::TcpListener, Accept)>,
     options: ListenOptions,
 }
 
@@ -50,16 +65,37 @@ impl Listeners {
     ///
     /// When one address cannot be listened on; the others are given back.
     pub fn bind(addrs: &[SocketAddr], options: ListenOptions) -> Result<Self, BindError> {
-        let mut sockets = Vec::with_capacity(addrs.len());
+        let mut listeners = Self {
+            sockets: Vec::with_capacity(addrs.len()),
+            options,
+        };
+        listeners.add(addrs, &Accept::Plain)?;
+        Ok(listeners)
+    }
+
+    /// Listens on these as well, for connections of this kind; returns where.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listeners::bind`].
+    pub fn add(
+        &mut self,
+        addrs: &[SocketAddr],
+        accept: &Accept,
+    ) -> Result<Vec<SocketAddr>, BindError> {
+        let mut bound = Vec::with_capacity(addrs.len());
         for &addr in addrs {
-            sockets.push(listen(addr, options).map_err(|source| BindError { addr, source })?);
+            let listening = listen(addr, self.options);
+            let (addr, socket) = listening.map_err(|source| BindError { addr, source })?;
+            bound.push(addr);
+            self.sockets.push((addr, socket, accept.clone()));
         }
-        Ok(Self { sockets, options })
+        Ok(bound)
     }
 
     /// Where they listen, in the order of binding.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().map(|(addr, _)| *addr).collect()
+        self.sockets.iter().map(|(addr, ..)| *addr).collect()
     }
 
     /// The same sockets once more: they listen until both are dropped.
@@ -69,7 +105,8 @@ impl Listeners {
     /// When the system has no more descriptors.
     pub fn try_clone(&self) -> io::Result<Self> {
         let sockets = self.sockets.iter();
-        let sockets = sockets.map(|(addr, socket)| Ok((*addr, socket.try_clone()?)));
+        let sockets =
+            sockets.map(|(addr, socket, accept)| Ok((*addr, socket.try_clone()?, accept.clone())));
         Ok(Self {
             sockets: sockets.collect::<io::Result<_>>()?,
             options: self.options,
@@ -81,7 +118,9 @@ impl Listeners {
         let options = self.options;
         let sockets = self.sockets.into_iter();
         sockets
-            .map(|(_, socket)| Accepting::start(socket, Port::Client, options, links))
+            .map(|(_, socket, accept)| {
+                Accepting::start(socket, Port::Client, accept, options, links)
+            })
             .collect()
     }
 }
@@ -148,6 +187,7 @@ impl Accepting {
     pub(super) fn start(
         socket: std::net::TcpListener,
         port: Port,
+        accept: Accept,
         options: ListenOptions,
         links: &Links,
     ) -> io::Result<Self> {
@@ -157,6 +197,7 @@ impl Accepting {
             socket: Rc::clone(&socket),
             addr,
             port,
+            accept,
             options,
             links: links.clone(),
         };
@@ -177,6 +218,7 @@ struct Acceptor {
     socket: Rc<RefCell<Option<TcpListener>>>,
     addr: SocketAddr,
     port: Port,
+    accept: Accept,
     options: ListenOptions,
     links: Links,
 }
@@ -187,7 +229,7 @@ impl Acceptor {
     async fn run(self) {
         let mut back_off = BACK_OFF_MIN;
         loop {
-            match self.accept().await {
+            match self.next().await {
                 Ok((stream, peer)) if self.is_full() => {
                     drop(stream);
                     self.complain_of_full(peer);
@@ -196,7 +238,9 @@ impl Acceptor {
                     back_off = BACK_OFF_MIN;
                     // These fail only on a connection that is gone already; its task will notice.
                     let _ = prepare(&stream, self.options.keep_alive);
-                    self.links.open(stream, self.port, peer);
+                    let accept = self.accept.clone();
+                    let most = self.options.handshakes_max();
+                    self.links.accepted(stream, self.port, peer, accept, most);
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -211,7 +255,7 @@ impl Acceptor {
         }
     }
 
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
         poll_fn(|cx| match &*self.socket.borrow() {
             Some(socket) => Poll::Ready(ready!(socket.poll_accept(cx))),
             // Aborted already.

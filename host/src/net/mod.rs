@@ -14,6 +14,8 @@ mod listen;
 mod peers;
 mod queue;
 mod resolve;
+mod securing;
+mod session;
 
 pub use gauges::Gauges;
 pub use links::Links;
@@ -21,3 +23,4 @@ pub(crate) use listen::Accepting;
 pub use listen::{BindError, ListenOptions, Listeners};
 pub(crate) use peers::PeerPorts;
 pub use peers::{PeerBindError, PeerOptions};
+pub use securing::{Accept, PeerTls};

@@ -16,9 +16,10 @@ use zabra_core::link::{Endpoint, Port};
 use super::links::Links;
 use super::listen::{Accepting, ListenOptions, listen};
 use super::resolve::Resolver;
+use super::securing::{Accept, PeerTls};
 
 /// How connections between servers are had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PeerOptions {
     /// Whether the kernel probes idle connections (`zookeeper.tcpKeepAlive`).
     pub keep_alive: bool,
@@ -30,6 +31,8 @@ pub struct PeerOptions {
     pub bind_attempts: u32,
     /// How long to wait in between.
     pub bind_pause: Duration,
+    /// TLS between servers; `None`: it is plain.
+    pub tls: Option<PeerTls>,
 }
 
 impl Default for PeerOptions {
@@ -40,6 +43,7 @@ impl Default for PeerOptions {
             sockets_max: None,
             bind_attempts: 3,
             bind_pause: Duration::from_secs(1),
+            tls: None,
         }
     }
 }
@@ -164,7 +168,12 @@ async fn open(links: &Links, port: Port, endpoint: &Endpoint) -> io::Result<Vec<
         backlog: None,
         keep_alive: peers.keep_alive,
         sockets_max: peers.sockets_max,
+        handshakes_max: None,
     };
+    let accept = peers
+        .tls
+        .as_ref()
+        .map_or_else(Accept::default, PeerTls::accept);
     let mut attempts = 0_u32;
     loop {
         attempts = attempts.saturating_add(1);
@@ -172,7 +181,7 @@ async fn open(links: &Links, port: Port, endpoint: &Endpoint) -> io::Result<Vec<
         let accepting = sockets.and_then(|sockets| {
             let sockets = sockets.into_iter();
             sockets
-                .map(|socket| Accepting::start(socket, port, options, links))
+                .map(|socket| Accepting::start(socket, port, accept.clone(), options, links))
                 .collect()
         });
         let source = match accepting {

@@ -1,7 +1,7 @@
 //! What is still to be sent on one connection.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
@@ -59,21 +59,40 @@ impl Queue {
                 Err(error) => return Err(error),
             }
         }
-        // An idle connection should not keep the room that its largest burst took.
-        if self.pieces.capacity() > PIECES_PER_WRITE {
-            self.clear();
-        }
+        self.rest();
         Ok(Progress::Drained)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Gives `writer` the next pieces, as many as it takes at once; returns their bytes.
+    pub(super) fn give_to(&mut self, writer: &mut impl Write) -> io::Result<usize> {
+        let taken = self.with_slices(|slices| writer.write_vectored(slices))?;
+        self.advance(taken);
+        Ok(taken)
+    }
+
+    /// Nothing is left: an idle connection should not keep the room that its largest burst took.
+    pub(super) fn rest(&mut self) {
+        if self.pieces.capacity() > PIECES_PER_WRITE {
+            self.clear();
+        }
+    }
+
     fn write_many(&self, stream: &TcpStream) -> io::Result<usize> {
+        self.with_slices(|slices| stream.try_write_vectored(slices))
+    }
+
+    fn with_slices<T>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
         let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
         let mut count = 0;
         for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
             *slice = IoSlice::new(piece);
             count += 1;
         }
-        stream.try_write_vectored(slices.get(..count).unwrap_or_default())
+        write(slices.get(..count).unwrap_or_default())
     }
 
     fn advance(&mut self, mut count: usize) {

@@ -22,6 +22,7 @@ use crate::config::ConfigFiles;
 use crate::config::EnsembleConfig;
 use crate::config::dynamic::apply;
 use crate::error::Error;
+use crate::tls::Names;
 
 /// The file by which an operator says that nothing is what should be there
 /// (`zkServer-initialize.sh`).
@@ -34,6 +35,8 @@ pub(super) struct Place {
     autocreate: bool,
     /// With the memberships as they were last written.
     options: Rc<RefCell<Options>>,
+    /// The hosts of all of them.
+    names: Names,
 }
 
 /// What the store held beside the tree.
@@ -61,7 +64,17 @@ impl Place {
             files: config.files.clone(),
             autocreate: config.db_autocreate,
             options: Rc::new(RefCell::new(config.zab.clone())),
+            names: {
+                let names = Names::default();
+                names.set(hosts(&config.zab));
+                names
+            },
         }
+    }
+
+    /// The hosts of all servers, as they are at the moment, for whoever checks certificates.
+    pub(super) fn names(&self) -> Names {
+        self.names.clone()
     }
 
     /// How many of the last transactions are kept for learners, and how many bytes beyond.
@@ -119,14 +132,27 @@ impl Place {
     /// What writes memberships, and remembers them for the next life.
     pub(super) fn members(&self) -> MembersHook {
         let (files, options) = (self.files.clone(), Rc::clone(&self.options));
+        let names = self.names.clone();
         Box::new(move |op| {
             if let Some(files) = &files {
                 apply(files, &op)?;
             }
             remember(&mut options.borrow_mut(), op);
+            names.set(hosts(&options.borrow()));
             Ok(())
         })
     }
+}
+
+/// Where servers are found, by the membership in force and by one that is under way.
+fn hosts(options: &Options) -> Vec<String> {
+    let memberships = [Some(&options.committed), options.last_seen.as_ref()];
+    let members = memberships
+        .into_iter()
+        .flatten()
+        .flat_map(|membership| membership.servers.values());
+    let endpoints = members.flat_map(|member| member.quorum.iter().chain(&member.election));
+    endpoints.map(|endpoint| endpoint.host.clone()).collect()
 }
 
 /// What the next life must know, as if it had read the files.

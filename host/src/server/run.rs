@@ -44,8 +44,9 @@ use crate::config::{Compression, ServerConfig};
 use crate::error::Error;
 use crate::host_facts;
 use crate::logging::EventLog;
-use crate::net::{Gauges, ListenOptions, Listeners, PeerOptions};
+use crate::net::{Accept, BindError, Gauges, ListenOptions, Listeners, PeerOptions, PeerTls};
 use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report};
+use crate::tls::{Context, Watch};
 
 /// File descriptors kept from clients: directories and their locks, two logs, a snapshot, the
 /// runtime's own, the listeners, the measuring of directories; and as many again.
@@ -95,11 +96,14 @@ pub fn run_renewed(
     secrets::complete(&mut config)?;
     let sockets = SocketsMax::new(host_facts::open_files_max(), config.ensemble.is_none());
     let place = config.ensemble.as_ref().map(Place::new);
-    let listeners = listen(&config, &sockets)?;
+    let contexts = Contexts::load(&config)?;
+    let mut listeners = listen(&config, &sockets, &contexts)?;
     let bound = listeners.local_addrs();
     if let Some(first) = bound.first() {
         config.core.host.client_port = first.port();
     }
+    listen_secure(&mut config, &mut listeners, &contexts)?;
+    let _watch = Watch::start(contexts.all()).map_err(Error::Runtime)?;
     let host = Host {
         directories,
         listeners,
@@ -107,6 +111,7 @@ pub fn run_renewed(
             keep_alive: config.ensemble.as_ref().is_some_and(|it| it.tcp_keep_alive),
             sockets_max: sockets.peers,
             bind_attempts: bind_attempts(&config),
+            tls: contexts.of_peers(&config, place.as_ref()),
             ..PeerOptions::default()
         },
         place,
@@ -252,7 +257,7 @@ impl Host {
             machine,
             lanes: Handed(Rc::clone(&lanes)),
             listeners: self.listeners.try_clone().map_err(Error::Runtime)?,
-            peers: self.peers,
+            peers: self.peers.clone(),
             inbox,
             members,
             facts,
@@ -487,17 +492,94 @@ fn bind_attempts(config: &ServerConfig) -> u32 {
     ensemble.map_or(0, |ensemble| ensemble.bind_attempts_max)
 }
 
-fn listen(config: &ServerConfig, sockets: &SocketsMax) -> Result<Listeners, Error> {
+/// Keys and trust, as far as they are asked for.
+#[derive(Default)]
+struct Contexts {
+    clients: Option<Arc<Context>>,
+    peers: Option<Arc<Context>>,
+}
+
+impl Contexts {
+    fn load(config: &ServerConfig) -> Result<Self, Error> {
+        let mut contexts = Self::default();
+        if let Some(clients) = &config.client_tls {
+            contexts.clients = Some(Context::load(clients.tls.clone())?.into());
+        }
+        if let Some(peers) = &config.quorum_tls {
+            contexts.peers = Some(Context::load(peers.tls.clone())?.into());
+        }
+        Ok(contexts)
+    }
+
+    fn all(&self) -> Vec<Arc<Context>> {
+        let all = self.clients.iter().chain(&self.peers);
+        all.cloned().collect()
+    }
+
+    fn of_peers(&self, config: &ServerConfig, place: Option<&Place>) -> Option<PeerTls> {
+        let (context, tls) = (self.peers.as_ref()?, config.quorum_tls.as_ref()?);
+        Some(PeerTls {
+            context: Arc::clone(context),
+            dial: tls.dial,
+            plain_too: tls.plain_too,
+            names: place?.names(),
+        })
+    }
+}
+
+fn listen(
+    config: &ServerConfig,
+    sockets: &SocketsMax,
+    contexts: &Contexts,
+) -> Result<Listeners, Error> {
     let backlog = u32::try_from(config.core.host.listen_backlog).ok();
+    let tls = config.client_tls.as_ref();
     let options = ListenOptions {
         backlog,
         keep_alive: config.tcp_keep_alive,
         sockets_max: sockets.clients,
+        handshakes_max: tls.and_then(|tls| tls.handshakes_max),
     };
-    Listeners::bind(&config.listen, options).map_err(|error| Error::Bind {
+    let accept = match &contexts.clients {
+        Some(context) if tls.is_some_and(|tls| tls.unified) => Accept::Either(Arc::clone(context)),
+        Some(_) | None => Accept::Plain,
+    };
+    let mut listeners = Listeners::bind(&[], options).map_err(not_bound)?;
+    listeners.add(&config.listen, &accept).map_err(not_bound)?;
+    Ok(listeners)
+}
+
+/// Listens where only TLS is spoken, and says so.
+fn listen_secure(
+    config: &mut ServerConfig,
+    listeners: &mut Listeners,
+    contexts: &Contexts,
+) -> Result<(), Error> {
+    let (Some(tls), Some(context)) = (&config.client_tls, &contexts.clients) else {
+        return Ok(());
+    };
+    let accept = Accept::Tls(Arc::clone(context));
+    let bound = listeners.add(&tls.listen, &accept).map_err(not_bound)?;
+    if let (Some(first), Some(secure)) = (bound.first(), &mut config.core.secure) {
+        secure.port = first.port();
+    }
+    let bound: Vec<String> = bound.iter().map(ToString::to_string).collect();
+    match (bound.is_empty(), tls.unified) {
+        (true, _) => info!("the port for clients takes TLS, too"),
+        (false, false) => info!("listening for clients with TLS on {}", bound.join(" and ")),
+        (false, true) => info!(
+            "listening for clients with TLS on {}; the plain port takes it, too",
+            bound.join(" and ")
+        ),
+    }
+    Ok(())
+}
+
+fn not_bound(error: BindError) -> Error {
+    Error::Bind {
         address: error.addr,
         source: error.source,
-    })
+    }
 }
 
 /// How many connections leave the store the descriptors that it needs: a log that cannot open its

@@ -160,7 +160,7 @@ impl Echo {
             return;
         };
         match input {
-            LinkInput::Opened { .. } => {}
+            LinkInput::Opened { .. } | LinkInput::Secured { .. } => {}
             LinkInput::Received(bytes) => {
                 self.watch.seen.lock().unwrap().received += bytes.len();
                 link.unread.extend_from_slice(&bytes);
@@ -197,6 +197,7 @@ impl Echo {
             }
             LinkInput::Received(bytes) => dialled.received.extend_from_slice(&bytes),
             LinkInput::Flushed(_) => assert!(dialled.opened.is_some()),
+            LinkInput::Secured { .. } => {}
             LinkInput::Closed => dialled.closed = true,
         }
     }

@@ -25,4 +25,5 @@ mod sessions;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "other tests use other parts of it")]
 mod support;
+mod tls;
 mod watcher;

@@ -48,6 +48,7 @@ pub(crate) struct Ensemble {
     reconfig: Reconfig,
     // The last: its members' processes end first.
     _directory: Directory,
+    _kept: Vec<Directory>,
 }
 
 struct Member {
@@ -100,6 +101,7 @@ impl Ensemble {
             members,
             reconfig,
             _directory: directory,
+            _kept: Vec::new(),
         }
     }
 
@@ -132,6 +134,11 @@ impl Ensemble {
             assert_eq!(mode(self.member(id).client), None, "member {id} was let in");
             thread::sleep(POLL);
         }
+    }
+
+    /// Keeps a directory that members need.
+    pub(crate) fn keep(&mut self, directory: Directory) {
+        self._kept.push(directory);
     }
 
     /// Starts a member and does not wait for it.

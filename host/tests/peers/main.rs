@@ -15,4 +15,5 @@ mod sasl;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "other tests use other parts of it")]
 mod support;
+mod tls;
 mod zkcli;

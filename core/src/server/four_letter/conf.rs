@@ -13,9 +13,11 @@ impl Server {
         let host = &config.host;
         // The port for TLS is -1 where there is none; a standalone server has no number of its own.
         let me = self.core.ensemble.as_deref().map_or(0, |it| it.me.0);
+        let secure = config.secure.as_ref().map_or(0, |secure| secure.port);
+        let secure = if secure == 0 { -1 } else { i32::from(secure) };
         let text = format!(
             "clientPort={}\n\
-             secureClientPort=-1\n\
+             secureClientPort={secure}\n\
              dataDir={}\n\
              dataDirSize={}\n\
              dataLogDir={}\n\

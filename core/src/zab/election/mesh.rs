@@ -215,6 +215,7 @@ impl Mesh {
                     link.flushed(id, bytes, out);
                 }
             }
+            LinkInput::Secured { .. } => {}
             LinkInput::Closed => self.closed(id, out, &mut happenings),
         }
         happenings

@@ -162,6 +162,7 @@ impl Leader {
                     }
                 }
             }
+            LinkInput::Secured { .. } => {}
             LinkInput::Closed => {
                 self.lose(link, "the connection is gone", Close::Gone, lasting);
             }

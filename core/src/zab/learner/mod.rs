@@ -229,6 +229,7 @@ impl Learner {
                 }
                 Ok(())
             }
+            LinkInput::Secured { .. } => Ok(()),
             LinkInput::Closed => {
                 self.pipe = None;
                 match self.stage {
