@@ -2,7 +2,7 @@
 
 import { blobs, ints, reader, uints } from './postcard.mjs';
 
-const ABI = 2;
+const ABI = 3;
 const MEMORY_BYTES_MAX = 1 << 30;
 
 /** The server died: its instance must not be called again. */
@@ -88,7 +88,7 @@ export const inputs = {
   snapshotWritten: (count) => uints(2, count),
   snapshotStored: (zxid) => Buffer.concat([uints(3), ints(zxid)]),
   // Zero is what a host does not know, or does not want to tell.
-  facts: (link) => uints(5, link, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+  facts: (link) => uints(5, link, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
 };
 
 const OPS = {

@@ -19,7 +19,7 @@ import zlib
 
 import wasmtime
 
-ABI = 2
+ABI = 3
 MEMORY_BYTES_MAX = 512 << 20
 TICK_SECONDS = 0.1
 TICKS_MAX = 20  # Of a call.
@@ -360,7 +360,7 @@ class Life:
         for op, number, _, body in outputs:
             if op in OPS[0] and number in self.links:
                 getattr(self.links[number], op)(body)
-        self.report(*(uint(5, number, *[0] * 10) for number in asked))
+        self.report(*(uint(5, number, *[0] * 11) for number in asked))
         self.report(*self.store.perform(outputs))
         # A link's end is told after a step with all that came before, so that this is answered.
         for link in [link for link in self.links.values() if link.silent and link.number not in asked]:

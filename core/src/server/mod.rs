@@ -43,7 +43,7 @@ pub use auth::digest_id;
 pub use config::Config;
 pub use ensemble::EnsembleConfig;
 pub use four_letter::civil_date;
-pub use io::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
+pub use io::{DiskRoom, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
 
 use conn::{Conn, Stage};
 use ensemble::Ensemble;
@@ -141,6 +141,8 @@ struct Core {
     digests_settled: bool,
     /// Local sessions whose clients have closed them in this step.
     locals_closed: Vec<SessionId>,
+    /// What the host says of the disk.
+    disk: DiskRoom,
     /// The recent digests, for the word `hash`.
     digests: VecDeque<(Zxid, u64)>,
 }
@@ -307,6 +309,7 @@ impl Server {
             outputs: Vec::new(),
             digests_settled: true,
             locals_closed: Vec::new(),
+            disk: DiskRoom::default(),
             digests: VecDeque::new(),
         };
         Self {
@@ -375,6 +378,7 @@ impl Server {
                 self.core.install_failed(zxid);
             }
             Input::Facts(link, facts) => self.facts(link, &facts),
+            Input::Disk(room) => self.core.disk = room,
         }
     }
 
@@ -502,7 +506,8 @@ impl Server {
                 self.refuse(link, "no session was asked for in time".into());
             }
         }
-        if self.core.serving && self.core.leads() {
+        self.core.resign_if_full();
+        if self.core.reaps() {
             self.core.reap();
         }
     }

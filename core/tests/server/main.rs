@@ -7,6 +7,7 @@
 
 mod acl;
 mod bench;
+mod disk;
 mod full;
 mod limits;
 mod reaping;

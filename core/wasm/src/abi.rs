@@ -17,7 +17,7 @@ use zabra_core::server::{Config, EnsembleConfig, Event, Input, Output};
 use zabra_core::zab::Options;
 
 /// The version of everything in this module. A host refuses a module that says another.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// A piece of what a server is made of, in this order: [`Open::Begin`]; the newest snapshot that is
 /// accepted; every transaction after it; [`Open::Done`].

@@ -20,7 +20,7 @@ use zabra_core::link::{Endpoint, LinkInput, LinkOutput, Port};
 use zabra_core::machine::Now;
 use zabra_core::server::config::{FourLetterWords, HostConfig, Secret};
 use zabra_core::server::{
-    Config, EnsembleConfig, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary,
+    Config, DiskRoom, EnsembleConfig, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary,
 };
 use zabra_core::zab::{self, Member, Membership, MembershipOp, Options};
 use zabra_core_wasm::abi::{self, ABI, Begin, Found, Open, Opened, Place, StepOut};
@@ -188,6 +188,7 @@ fn inputs() -> Vec<Input> {
             max: 9,
         },
         utc_offset_s: -3600,
+        disk_free_bytes: 10,
     };
     vec![
         link(LinkInput::Opened {
@@ -206,6 +207,10 @@ fn inputs() -> Vec<Input> {
         Input::SnapshotStored { zxid: Zxid(16) },
         Input::SnapshotFailed { zxid: Zxid(17) },
         Input::Facts(LinkId(6), facts),
+        Input::Disk(DiskRoom {
+            low: true,
+            resign: false,
+        }),
     ]
 }
 
@@ -312,10 +317,11 @@ fn input_name(input: &Input) -> &'static str {
         Input::SnapshotStored { .. } => "Input::SnapshotStored",
         Input::SnapshotFailed { .. } => "Input::SnapshotFailed",
         Input::Facts(..) => "Input::Facts",
+        Input::Disk(_) => "Input::Disk",
     }
 }
 
-const INPUTS: usize = 9;
+const INPUTS: usize = 10;
 
 fn output_name(output: &Output) -> &'static str {
     match output {

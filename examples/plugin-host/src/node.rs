@@ -17,7 +17,7 @@ use crate::memory::Memory;
 use crate::sandbox::{Plugin, Running};
 use crate::wire::{Input, LinkInput, LinkOutput, Now, Output, Stepped};
 
-const ABI: u32 = 2;
+const ABI: u32 = 3;
 const EVENTS_MAX: usize = 256;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -152,7 +152,7 @@ impl Node {
             Output::Restart(reason) => bail!(reason),
             Output::Store(seq, op) => inputs.push(self.memory.log(seq, op)),
             Output::Snapshot(op) => inputs.extend(self.memory.snapshot(op)),
-            Output::AskFacts(id) => inputs.push(Input::Facts(id, [0; 9], 0)),
+            Output::AskFacts(id) => inputs.push(Input::Facts(id, [0; 9], 0, 0)),
         }
         Ok(())
     }
