@@ -125,7 +125,18 @@ const HOST: &[(&str, &[&str])] = &[
         "server",
         &["config", "error", "host_facts", "logging", "net", "store"],
     ),
-    ("cli", &["config", "error", "logging", "server"]),
+    (
+        "cli",
+        &[
+            "Error",
+            "config",
+            "error",
+            "host_facts",
+            "logging",
+            "server",
+            "store",
+        ],
+    ),
 ];
 
 fn check_imports(source: &str, rules: &[(&str, &[&str])]) {
