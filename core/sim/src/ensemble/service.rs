@@ -17,7 +17,7 @@ use crate::model::{Outcome, Settings, State};
 use crate::oracle::connection::{Connection, Pending, Stage};
 use crate::oracle::{Rules, Versions};
 use crate::violation::Violation;
-use crate::wire::{ConnectRequest, Op};
+use crate::wire::{ConnectRequest, Op, RawExpect};
 
 /// What a write is answered by a server whose disk is nearly full.
 const QUOTA_EXCEEDED: i32 = -125;
@@ -45,9 +45,14 @@ fn is_undecodable(op: &Op) -> bool {
     matches!(op, Op::Multi(ops) if ops.iter().any(is_odd))
 }
 
-/// Whether a write may be refused by a server whose disk was nearly full until then.
+/// Whether a write may be refused by a server whose disk was nearly full until then. It need not
+/// look at what it refuses.
 fn has_no_room(pending: &Pending, low_until: Option<u64>) -> bool {
-    let is_write = pending.op.is_write() && pending.op != Op::CloseSession;
+    let is_write = match &pending.op {
+        Op::CloseSession => false,
+        Op::Raw { expect, .. } => *expect == RawExpect::Marshalling,
+        op => op.is_write(),
+    };
     is_write && low_until.is_some_and(|until| pending.received <= until)
 }
 
