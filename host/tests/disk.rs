@@ -4,6 +4,7 @@
 //! so and count as passed, unless `CI` is `true`.
 #![cfg(target_os = "linux")]
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::print_stderr,
     reason = "a test that panics has failed, which is what is wanted; a skip must be seen"
@@ -23,7 +24,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 use std::{env, thread};
 
-use support::process::{Directory, Server};
+use support::process::{Directory, Server, free_address};
 use support::wire::{Acl, Client, Error, flags, word};
 
 const SESSION_TIMEOUT_MS: i32 = 20_000;
@@ -288,4 +289,112 @@ fn purge_keeps_within_its_bytes_and_the_state_survives() {
     assert_eq!(client.data("/5", false).unwrap().0.unwrap(), [14; 50_000]);
     assert_eq!(client.data("/35", false).unwrap().0.unwrap(), data);
     server.stop();
+}
+
+/// A server of three, whose disk is its own.
+struct Member {
+    disk: Disk,
+    server: Server,
+}
+
+fn member(home: &Directory, id: usize, lines: &str) -> Option<Member> {
+    let home = home.path().join(id.to_string());
+    let disk = Disk::new(&home)?;
+    let address = free_address();
+    disk.shell(&format!("echo {id} >\"$0/myid\"; touch \"$0/initialize\""));
+    let config = home.join("zoo.cfg");
+    let text = format!(
+        "dataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\ntickTime=500\ninitLimit=20\n\
+         syncLimit=10\npreAllocSize=64\n4lw.commands.whitelist=*\n{lines}",
+        disk.data.display(),
+        address.port()
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut command = disk.command(env!("CARGO_BIN_EXE_zabra"));
+    command.args(["server", "--config"]).arg(&config);
+    let server = Server::spawn(command, address, home.join("log"));
+    Some(Member { disk, server })
+}
+
+fn leads(member: &Member) -> bool {
+    let answer = word(member.server.address, "srvr", TIME_MAX);
+    answer.is_ok_and(|it| it.contains("Mode: leader"))
+}
+
+fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + TIME_MAX;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < end, "expected {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn leader_without_room_lets_another_lead_and_all_without_room_refuse_until_there_is_some() {
+    let home = Directory::new("disk-ensemble");
+    let lines: Vec<String> = (1..=3)
+        .map(|id| {
+            let (quorum, election) = (free_address().port(), free_address().port());
+            format!("server.{id}=127.0.0.1:{quorum}:{election}\n")
+        })
+        .collect();
+    let lines = lines.concat();
+    let members: Vec<Member> = (1..=3).filter_map(|id| member(&home, id, &lines)).collect();
+    if members.len() < 3 {
+        return;
+    }
+    let leader = wait_for("a leader", || members.iter().position(leads));
+    let follower = (leader + 1) % 3;
+    let open = |member: &Member| {
+        let address = member.server.address;
+        wait_for("a session", || {
+            Client::open(address, SESSION_TIMEOUT_MS).ok()
+        })
+    };
+    let mut client = open(&members[follower]);
+    let acl = Acl::open();
+    client.create("/a", None, &acl, flags::PERSISTENT).unwrap();
+
+    members[leader].disk.fill_but(3);
+    let next = wait_for("another leader", || {
+        members.iter().position(leads).filter(|it| *it != leader)
+    });
+    members[leader]
+        .server
+        .wait_for_log("its disk is nearly full, and others can lead");
+    let mut client = open(&members[next]);
+    wait_for_write(&mut client, None);
+    // It follows, and stores what it must.
+    let mut there = open(&members[leader]);
+    wait_for_write(&mut there, None);
+
+    for member in &members {
+        if !core::ptr::eq(member, &raw const members[leader]) {
+            member.disk.fill_but(3);
+        }
+    }
+    // Each lets another lead once; whoever leads in the end refuses.
+    wait_for("a refusal by each server", || {
+        let refuses = |member: &Member| {
+            let mut client = Client::open(member.server.address, SESSION_TIMEOUT_MS).ok()?;
+            let refused = client.set_data("/a", Some(b"x"), -1);
+            matches!(refused, Err(Error::Code(QUOTA_EXCEEDED))).then_some(())
+        };
+        members.iter().all(|it| refuses(it).is_some()).then_some(())
+    });
+    let mut client = open(&members[leader]);
+    assert!(client.data("/a", false).is_ok());
+
+    for member in &members {
+        member.disk.free();
+    }
+    for member in &members {
+        wait_for_write(&mut open(member), None);
+    }
+    for member in members {
+        member.server.stop();
+    }
 }
