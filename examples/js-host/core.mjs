@@ -90,7 +90,7 @@ export const inputs = {
   snapshotWritten: (count) => uints(2, count),
   snapshotStored: (zxid) => Buffer.concat([uints(3), ints(zxid)]),
   // Zero is what a host does not know, or does not want to tell.
-  facts: (link) => uints(5, link, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+  facts: (link) => uints(5, link, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
 };
 
 const OPS = {

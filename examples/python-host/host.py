@@ -362,7 +362,7 @@ class Life:
         for op, number, _, body in outputs:
             if op in OPS[0] and number in self.links:
                 getattr(self.links[number], op)(body)
-        self.report(*(uint(5, number, *[0] * 10) for number in asked))
+        self.report(*(uint(5, number, *[0] * 11) for number in asked))
         self.report(*self.store.perform(outputs))
         # A link's end is told after a step with all that came before, so that this is answered.
         for link in [link for link in self.links.values() if link.silent and link.number not in asked]:

@@ -155,7 +155,8 @@ fn defaults_of_a_file_are_zookeepers_except_that_purging_is_on() {
         config.purge,
         Some(Purge {
             interval,
-            retain: 3
+            retain: 3,
+            bytes_max: None
         })
     );
     assert_eq!(config.pre_alloc_bytes, 64 << 20);
@@ -219,6 +220,11 @@ fn keys_take_effect() {
         "skipACL=yes" => |c| c.core.skip_acl, true;
         "skipACL=no" => |c| c.core.skip_acl, false;
         "enforceQuota=True" => |c| c.core.enforce_quota, true;
+        "zabra.diskFreeMin=1000" => |c| c.disk_free_min, Some(1000);
+        "zabra.diskFreeMin=0" => |c| c.disk_free_min, Some(0);
+        "zabra.diskFreeMin=-1" => |c| c.disk_free_min, None;
+        "zabra.purge.bytesMax=5" => |c| c.purge.unwrap().bytes_max.unwrap().get(), 5;
+        "zabra.purge.bytesMax=0" => |c| c.purge.unwrap().bytes_max, None;
         "zabra.treeBytesMax=1073741824" => |c| c.core.tree_bytes_max, 1 << 30;
         "extendedTypesEnabled=true" => |c| c.core.extended_types, true;
         "digest.enabled=false" => |c| c.core.tree_digest, false;
@@ -687,8 +693,23 @@ fn every_spelling_of_a_variable_is_the_same_key() {
 }
 
 #[test]
+fn pods_of_a_stateful_set_are_servers_by_their_names() {
+    let servers = "server.1=a:1:2 server.2=b:1:2 server.3=c:1:2";
+    for (name, id) in [("zabra-0", 1), ("my-zoo-2", 3)] {
+        let variables = [("ZOO_SERVERS", servers), ("ZABRA_MYID_FROM_NAME", name)];
+        let config = load_env(&variables).unwrap();
+        assert_eq!(config.ensemble.unwrap().zab.me.0, id, "{name}");
+    }
+}
+
+#[test]
 fn bad_variables_are_named() {
     for (variables, message) in [
+        (
+            &[("ZABRA_MYID_FROM_NAME", "zabra")] as &[_],
+            "environment variable ZABRA_MYID_FROM_NAME: expected the name of a StatefulSet's pod, \
+             which ends in a dash and a number from 0 to 254, found \"zabra\"",
+        ),
         (
             &[("ZABRA_TICKTIMES", "1")] as &[_],
             "environment variable ZABRA_TICKTIMES: there is no such setting; did you mean \

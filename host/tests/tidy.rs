@@ -141,7 +141,18 @@ const HOST: &[(&str, &[&str])] = &[
         ],
     ),
     ("tls", &["config"]),
-    ("cli", &["config", "error", "logging", "server"]),
+    (
+        "cli",
+        &[
+            "Error",
+            "config",
+            "error",
+            "host_facts",
+            "logging",
+            "server",
+            "store",
+        ],
+    ),
 ];
 
 fn check_imports(source: &str, rules: &[(&str, &[&str])]) {

@@ -7,6 +7,7 @@ mod bench;
 mod examples;
 mod module;
 mod mutants;
+mod packages;
 mod peers;
 mod report;
 mod rust;
@@ -128,6 +129,12 @@ const STEPS: &[Step] = &[
         name: "kazoo-ensemble",
         about: "kazoo's own test-suite against an ensemble of three of our servers",
         run: peers::kazoo_ensemble,
+        quick: false,
+    },
+    Step {
+        name: "packages",
+        about: "systemd unit, image, manifests and chart, by the tools that lint them",
+        run: packages::step,
         quick: false,
     },
     Step {

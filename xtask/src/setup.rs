@@ -21,7 +21,11 @@ pub(crate) fn step(workspace: &Workspace) -> crate::Result {
     if !packages.is_empty() {
         install(&packages);
     }
-    for environment in [kazoo(workspace), python_host(workspace)] {
+    for environment in [
+        kazoo(workspace),
+        python_host(workspace),
+        packaging(workspace),
+    ] {
         if let Err(message) = environment.install() {
             eprintln!("no Python environment: {message}");
         }
@@ -62,6 +66,9 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     }
     if !Path::new(SSHD).exists() {
         packages.push("openssh-server");
+    }
+    if !on_path("systemd-analyze") {
+        packages.push("systemd");
     }
     if ask(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_none() {
         packages.extend(["python3", "python3-venv"]);
@@ -148,6 +155,19 @@ fn python_host(workspace: &Workspace) -> Environment {
     Environment {
         directory: workspace.peers_target().join("python-host"),
         requirements: workspace.root.join("examples/python-host/requirements.txt"),
+    }
+}
+
+/// The interpreter for `packaging/check.py`, likewise.
+pub(crate) fn packaging_ready(workspace: &Workspace) -> Option<PathBuf> {
+    packaging(workspace).ready()
+}
+
+/// Linters of what is in `packaging`.
+fn packaging(workspace: &Workspace) -> Environment {
+    Environment {
+        directory: workspace.peers_target().join("packaging"),
+        requirements: workspace.root.join("packaging/requirements.txt"),
     }
 }
 

@@ -412,6 +412,11 @@ impl Core {
         }
     }
 
+    /// Whether this server deletes what nobody uses: not while there is no room for transactions.
+    pub(super) fn reaps(&self) -> bool {
+        self.serving && self.leads() && !self.disk.low
+    }
+
     fn reap_one(&mut self, path: &str) {
         let Some(zxid) = self.next_zxid() else {
             return;
@@ -436,7 +441,7 @@ impl Core {
         } else {
             self.reaper.next_delete
         };
-        let reap = (self.serving && self.leads()).then_some(reap);
+        let reap = self.reaps().then_some(reap);
         let snapshot = self.next_slice();
         [snapshot, self.snapshots.next_attempt(), reap]
             .into_iter()

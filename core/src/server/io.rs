@@ -35,6 +35,18 @@ pub enum Input {
     },
     /// The answer to [`Output::AskFacts`].
     Facts(LinkId, HostFacts),
+    /// How much room the disk has. A server that hears nothing has enough.
+    Disk(DiskRoom),
+}
+
+/// Whether the disk has room for writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRoom {
+    /// It is nearly full: whoever stands alone or leads refuses writes. Transactions of sessions
+    /// are still made, and whoever follows stores what its leader proposes.
+    pub low: bool,
+    /// And a leader that is not needed for a quorum gives up leading, once.
+    pub resign: bool,
 }
 
 /// What the driver must do.
@@ -80,6 +92,9 @@ pub struct HostFacts {
     /// Local time as Java's `Date.toString` prints it is derived from this offset: seconds east of
     /// UTC.
     pub utc_offset_s: i32,
+    /// Bytes that are free where the store writes, on the fuller of its disks; 0 if that is not
+    /// known.
+    pub disk_free_bytes: u64,
 }
 
 /// A count of measurements with their sum and extremes.

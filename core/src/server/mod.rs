@@ -45,7 +45,7 @@ pub use auth::digest_id;
 pub use config::Config;
 pub use ensemble::EnsembleConfig;
 pub use four_letter::civil_date;
-pub use io::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
+pub use io::{DiskRoom, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
 
 use auth::certified;
 use config::SessionPasswords;
@@ -150,6 +150,8 @@ struct Core {
     /// The sessions that have ZooKeeper's passwords: see [`config::SessionPasswords`].
     old_passwords: BTreeSet<SessionId>,
     nonces: Nonces,
+    /// What the host says of the disk.
+    disk: DiskRoom,
     /// The recent digests, for the word `hash`.
     digests: VecDeque<(Zxid, u64)>,
 }
@@ -326,6 +328,7 @@ impl Server {
             outputs: Vec::new(),
             digests_settled: true,
             locals_closed: Vec::new(),
+            disk: DiskRoom::default(),
             digests: VecDeque::new(),
         };
         Self {
@@ -399,6 +402,7 @@ impl Server {
                 self.core.install_failed(zxid);
             }
             Input::Facts(link, facts) => self.facts(link, &facts),
+            Input::Disk(room) => self.core.disk = room,
         }
     }
 
@@ -527,7 +531,8 @@ impl Server {
                 self.refuse(link, "no session was asked for in time".into());
             }
         }
-        if self.core.serving && self.core.leads() {
+        self.core.resign_if_full();
+        if self.core.reaps() {
             self.core.reap();
         }
     }

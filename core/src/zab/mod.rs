@@ -287,6 +287,15 @@ impl Zab {
         }
     }
 
+    /// Whether this server leads, and the voters in step with it are a quorum without it.
+    #[must_use]
+    pub fn is_dispensable(&self) -> bool {
+        match &self.part {
+            Part::Leading(leader) => !self.over && leader.is_dispensable(&self.lasting),
+            Part::Looking | Part::Learning(_) => false,
+        }
+    }
+
     /// Proposes a transaction; `membership` is the one that it makes, if it does.
     ///
     /// # Panics

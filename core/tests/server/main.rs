@@ -8,6 +8,7 @@
 mod acl;
 mod auth;
 mod bench;
+mod disk;
 mod full;
 mod limits;
 mod reaping;

@@ -23,7 +23,7 @@ use zabra_core::server::config::{
     AuthConfig, FourLetterWords, HostConfig, Secure, SessionPasswords,
 };
 use zabra_core::server::{
-    Config, EnsembleConfig, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary,
+    Config, DiskRoom, EnsembleConfig, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary,
 };
 use zabra_core::zab::{self, Member, Membership, MembershipOp, Options, Sasl};
 use zabra_core_wasm::abi::{self, ABI, Begin, Found, Open, Opened, Place, StepOut};
@@ -216,6 +216,7 @@ fn inputs() -> Vec<Input> {
             max: 9,
         },
         utc_offset_s: -3600,
+        disk_free_bytes: 10,
     };
     vec![
         link(LinkInput::Opened {
@@ -238,6 +239,10 @@ fn inputs() -> Vec<Input> {
         Input::SnapshotStored { zxid: Zxid(16) },
         Input::SnapshotFailed { zxid: Zxid(17) },
         Input::Facts(LinkId(6), facts),
+        Input::Disk(DiskRoom {
+            low: true,
+            resign: false,
+        }),
     ]
 }
 
@@ -349,6 +354,7 @@ fn input_name(input: &Input) -> &'static str {
         Input::SnapshotStored { .. } => "Input::SnapshotStored",
         Input::SnapshotFailed { .. } => "Input::SnapshotFailed",
         Input::Facts(..) => "Input::Facts",
+        Input::Disk(_) => "Input::Disk",
     }
 }
 

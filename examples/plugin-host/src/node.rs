@@ -154,7 +154,7 @@ impl Node {
             Output::Restart(reason) => bail!(reason),
             Output::Store(seq, op) => inputs.push(self.memory.log(seq, op)),
             Output::Snapshot(op) => inputs.extend(self.memory.snapshot(op)),
-            Output::AskFacts(id) => inputs.push(Input::Facts(id, [0; 9], 0)),
+            Output::AskFacts(id) => inputs.push(Input::Facts(id, [0; 9], 0, 0)),
         }
         Ok(())
     }

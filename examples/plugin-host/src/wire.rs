@@ -19,7 +19,7 @@ pub enum Input {
     SnapshotStored(i64),
     #[expect(dead_code, reason = "memory does not fail")]
     SnapshotFailed(i64),
-    Facts(u64, [u64; 9], i32),
+    Facts(u64, [u64; 9], i32, u64),
 }
 
 #[derive(Serialize)]

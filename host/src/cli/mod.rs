@@ -4,7 +4,9 @@
 //! or the configuration is wrong.
 
 pub mod bench;
+pub mod doctor;
 pub mod ensemble;
+pub mod probe;
 pub mod server;
 #[cfg(feature = "wasm-runtime")]
 pub mod wasm;
@@ -31,8 +33,12 @@ struct Cli {
 enum Command {
     /// Loads a server, or times its start.
     Bench(bench::BenchArgs),
+    /// Says what is wrong with a configuration, a data directory or servers, and what to do
+    Doctor(doctor::Args),
     /// Runs an ensemble on this machine, or looks at one anywhere.
     Ensemble(ensemble::Args),
+    /// Says by its exit code whether a server serves, for orchestrators
+    Probe(probe::Args),
     /// Runs a server until it is told to stop.
     Server(server::Args),
     /// Compiles a core that is a WebAssembly module, or finds out why one trapped.
@@ -68,7 +74,9 @@ pub fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Some(Command::Doctor(args)) => doctor::main(&args),
         Some(Command::Ensemble(args)) => ensemble::main(args),
+        Some(Command::Probe(args)) => probe::main(&args),
         Some(Command::Server(args)) => server::main(args),
         #[cfg(feature = "wasm-runtime")]
         Some(Command::Wasm(args)) => wasm::main(&args),

@@ -1,7 +1,7 @@
 //! A configuration while it is being read: every setting on its own, before they are checked
 //! together.
 
-use core::time::Duration;
+use core::{num::NonZeroU64, time::Duration};
 use std::{
     collections::BTreeMap,
     path::{self, Path, PathBuf},
@@ -46,6 +46,8 @@ pub(super) struct Draft {
     pub(super) standalone_enabled: bool,
     pub(super) purge_interval: Option<Duration>,
     pub(super) purge_retain: u32,
+    pub(super) purge_bytes_max: u64,
+    pub(super) disk_free_min: Option<u64>,
     pub(super) pre_alloc_bytes: u64,
     pub(super) log_file_bytes_max: Option<u64>,
     pub(super) compression: Compression,
@@ -85,6 +87,8 @@ impl Draft {
             standalone_enabled: true,
             purge_interval: Some(Duration::from_secs(3600)),
             purge_retain: SNAP_RETAIN_COUNT_MIN,
+            purge_bytes_max: 0,
+            disk_free_min: None,
             pre_alloc_bytes: 64 << 20,
             log_file_bytes_max: None,
             compression: Compression::None,
@@ -172,6 +176,7 @@ impl Draft {
             ..file
         });
         let retain = self.purge_retain;
+        let bytes_max = NonZeroU64::new(self.purge_bytes_max);
         Ok(ServerConfig {
             core,
             file: file.map(|file| file.to_path_buf()),
@@ -179,9 +184,12 @@ impl Draft {
             data_dir,
             data_log_dir,
             create_directories: self.create_directories,
-            purge: self
-                .purge_interval
-                .map(|interval| Purge { interval, retain }),
+            purge: self.purge_interval.map(|interval| Purge {
+                interval,
+                retain,
+                bytes_max,
+            }),
+            disk_free_min: self.disk_free_min,
             pre_alloc_bytes: self.pre_alloc_bytes,
             log_file_bytes_max: self.log_file_bytes_max,
             compression: self.compression,
@@ -330,6 +338,12 @@ impl Draft {
             let origin = settings.get(key).map(|s| &s.origin);
             self.warnings.push(Problem::new(origin, key, text));
             self.purge_retain = SNAP_RETAIN_COUNT_MIN;
+        }
+        let key = "zabra.purge.bytesMax";
+        if self.purge_interval.is_none() && self.purge_bytes_max > 0 {
+            let text = "has no effect: autopurge.purgeInterval is 0, and nothing is purged";
+            let origin = settings.get(key).map(|s| &s.origin);
+            self.warnings.push(Problem::new(origin, key, text));
         }
     }
 

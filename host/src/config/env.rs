@@ -5,6 +5,7 @@
 //!   `autopurge.purgeInterval` and `tickTime`. A `ZABRA_` variable that stands for no key is an
 //!   error, as it would do nothing.
 //! * `ZOO_*` are those of the ZooKeeper image. A `ZABRA_` variable wins over one of them.
+//! * `ZABRA_MYID_FROM_NAME` is the name of a StatefulSet's pod: that of `zabra-0` is server 1.
 //! * An empty variable counts as one that is not set.
 //! * What Kubernetes and Docker set by themselves for a service called `zabra` is left alone.
 
@@ -13,7 +14,7 @@ use std::ffi::OsString;
 use super::{
     draft::{Draft, Settings},
     members::is_of_members,
-    problem::{Origin, Problem},
+    problem::{Origin, Problem, shown},
     table::{self, Key, Setting},
     zoo_cfg,
 };
@@ -33,6 +34,9 @@ const IMAGE: [(&str, &str); 12] = [
     ("ZOO_SYNC_LIMIT", "syncLimit"),
     ("ZOO_TICK_TIME", "tickTime"),
 ];
+
+/// Numbers of pods begin with 0, of servers with 1.
+const MY_ID_FROM_NAME: &str = "MYID_FROM_NAME";
 
 /// `key=value` entries with blanks between them.
 const IMAGE_LISTS: [&str; 2] = ["ZOO_CFG_EXTRA", "ZOO_SERVERS"];
@@ -82,6 +86,24 @@ fn zabra(name: &str, rest: &str, value: &str, draft: &mut Draft, settings: &mut 
         return;
     }
     let origin = Origin::Variable(name.to_owned());
+    if rest == MY_ID_FROM_NAME {
+        let pod = value
+            .rsplit_once('-')
+            .and_then(|(_, pod)| pod.parse::<u8>().ok());
+        let id = pod.and_then(|pod| pod.checked_add(1));
+        match (id, table::find("myid")) {
+            (Some(id), Some((key, name))) => set(settings, key, name, &id.to_string(), origin),
+            (None, _) | (_, None) => {
+                let found = shown(value);
+                let text = format!(
+                    "expected the name of a StatefulSet's pod, which ends in a dash and a number \
+                     from 0 to 254, found {found}"
+                );
+                draft.problems.push(Problem::new(Some(&origin), "", text));
+            }
+        }
+        return;
+    }
     let Some((key, canonical)) = table::find_folded(rest) else {
         let text = match table::nearest_folded(rest) {
             Some(near) => format!("there is no such setting; did you mean {near}?"),

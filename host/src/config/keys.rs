@@ -192,6 +192,21 @@ pub(super) static KEYS: &[Key] = &[
         "3",
         number(0, I32_MAX, "snapshots", |d, n| d.purge_retain = u32_of(n)),
     ),
+    // Ours.
+    key(
+        "zabra.purge.bytesMax",
+        "0",
+        number(0, i64::MAX, "bytes", |d, n| {
+            d.purge_bytes_max = u64::try_from(n).unwrap_or(0);
+        }),
+    ),
+    key(
+        "zabra.diskFreeMin",
+        "-1",
+        number(-1, i64::MAX, "bytes", |d, n| {
+            d.disk_free_min = u64::try_from(n).ok();
+        }),
+    ),
     key(
         "znode.container.checkIntervalMs",
         "60000",

@@ -24,7 +24,7 @@ mod table;
 pub mod tls;
 mod zoo_cfg;
 
-use core::{fmt, net::SocketAddr, time::Duration};
+use core::{fmt, net::SocketAddr, num::NonZeroU64, time::Duration};
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -65,6 +65,9 @@ pub struct ServerConfig {
     pub create_directories: bool,
     /// What happens to old snapshots and logs; `None`: they stay.
     pub purge: Option<Purge>,
+    /// `zabra.diskFreeMin`: with fewer bytes free on a disk, writes are refused; `None`: 256 MiB, or a
+    /// tenth of a smaller file system.
+    pub disk_free_min: Option<u64>,
     /// `preAllocSize`, in bytes: by how much a log file grows on disk at a time.
     pub pre_alloc_bytes: u64,
     /// `txnLogSizeLimitInKb`, in bytes: size at which a new log file is begun.
@@ -98,6 +101,8 @@ pub struct Purge {
     /// `autopurge.snapRetainCount`: that many snapshots stay, and the logs that they need. At
     /// least 3.
     pub retain: u32,
+    /// `zabra.purge.bytesMax`: fewer stay, but two at least, if they take more bytes.
+    pub bytes_max: Option<NonZeroU64>,
 }
 
 /// How snapshots are compressed.
@@ -190,6 +195,7 @@ impl fmt::Debug for ServerConfig {
             .field("data_log_dir", &self.data_log_dir)
             .field("create_directories", &self.create_directories)
             .field("purge", &self.purge)
+            .field("disk_free_min", &self.disk_free_min)
             .field("pre_alloc_bytes", &self.pre_alloc_bytes)
             .field("log_file_bytes_max", &self.log_file_bytes_max)
             .field("compression", &self.compression)

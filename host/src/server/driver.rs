@@ -374,7 +374,8 @@ where
                 Input::Link(..)
                 | Input::SnapshotWritten(_)
                 | Input::SnapshotStored { .. }
-                | Input::SnapshotFailed { .. } => {}
+                | Input::SnapshotFailed { .. }
+                | Input::Disk(_) => {}
             }
         }
         if !self.batch.answered.is_empty() {

@@ -7,20 +7,22 @@ use core::hash::BuildHasher;
 use core::net::SocketAddr;
 use core::num::NonZeroU32;
 use core::pin::{Pin, pin};
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 use core::time::Duration;
 use std::hash::RandomState;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tracing::{info, warn};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
 use zabra_core::ids::{Seq, UnixMillis, Zxid};
 use zabra_core::machine::Now;
 use zabra_core::server::config::SessionPasswords;
 use zabra_core::server::{
-    Config as CoreConfig, Event, HostFacts, Recovered, Server, SnapshotOp, StoreOp,
+    Config as CoreConfig, DiskRoom, Event, HostFacts, Input, Recovered, Server, SnapshotOp, StoreOp,
 };
 use zabra_core::store::Restore;
 use zabra_core::store::epochs::Epochs;
@@ -45,7 +47,7 @@ use crate::error::Error;
 use crate::host_facts;
 use crate::logging::EventLog;
 use crate::net::{Accept, BindError, Gauges, ListenOptions, Listeners, PeerOptions, PeerTls};
-use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report};
+use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report, Room, space};
 use crate::tls::{Context, Watch};
 
 /// File descriptors kept from clients: directories and their locks, two logs, a snapshot, the
@@ -117,6 +119,7 @@ pub fn run_renewed(
         place,
         gauges: Arc::default(),
         begun: Cell::new(false),
+        full: Arc::default(),
         config,
         core,
     };
@@ -190,6 +193,7 @@ struct Host {
     gauges: Arc<Gauges>,
     /// Whether there was a life already.
     begun: Cell<bool>,
+    full: Arc<Full>,
 }
 
 impl Host {
@@ -218,7 +222,7 @@ impl Host {
             directories,
             found.last,
             lane_options(config),
-            reporter(&inbox),
+            self.reporter(&inbox),
         )?;
         let lanes = Rc::new(lanes);
         info!(
@@ -283,6 +287,10 @@ impl Host {
             lanes.close();
         }
         self.core.life_ended(&config.data_log_dir);
+        if matches!(ended, Ok(Ended::Restart(_))) && self.full.let_others_lead() {
+            // Long enough for an election among those who have room.
+            let _stopped = timeout(RESIGNED, stop.as_mut()).await;
+        }
         match ended.map_err(|error| self.error(error))? {
             Ended::Stopped if renewing => Ok(Life::Renewed),
             ended @ (Ended::Stopped | Ended::Restart(_)) => Ok(Life::Ended(ended)),
@@ -437,6 +445,24 @@ impl Host {
         Ok((self.directories.epochs(found.last)?, trusted))
     }
 
+    /// What the store's threads say, into the driver's inbox or the log.
+    fn reporter(&self, inbox: &Inbox) -> impl FnMut(Report) + Clone + Send + 'static {
+        let (inbox, full) = (inbox.clone(), Arc::clone(&self.full));
+        move |report| match report {
+            Report::Input(input) => inbox.push(input),
+            Report::LogFailed(error) => inbox.fail(error),
+            Report::SnapshotTrouble(error) => warn!("{error}"),
+            Report::Purged(plan) => info!(
+                files = plan.snapshots.len() + plan.logs.len(),
+                "old snapshots and logs removed"
+            ),
+            Report::Room(room) => {
+                tell_room(&room);
+                inbox.push(Input::Disk(full.room(room.is_low)));
+            }
+        }
+    }
+
     fn error(&self, error: DriverError) -> Error {
         match error {
             DriverError::Io(source) => Error::Runtime(source),
@@ -483,6 +509,62 @@ enum NotOpened {
 impl From<Error> for NotOpened {
     fn from(error: Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+/// How long a server whose disk is nearly full stays away when it has given up leading.
+const RESIGNED: Duration = Duration::from_secs(2);
+
+/// A server with a full disk does not give up leading again for so long: whoever leads instead may
+/// have no room either.
+const RESIGN_AGAIN: Duration = Duration::from_secs(600);
+
+/// What is remembered of a disk that is nearly full.
+#[derive(Debug, Default)]
+struct Full {
+    is_low: AtomicBool,
+    may_resign: AtomicBool,
+    resigned: Mutex<Option<Instant>>,
+}
+
+impl Full {
+    /// What the machine is told.
+    fn room(&self, is_low: bool) -> DiskRoom {
+        let resigned = *self.resigned.lock().unwrap_or_else(PoisonError::into_inner);
+        let resign = is_low && resigned.is_none_or(|at| at.elapsed() >= RESIGN_AGAIN);
+        self.is_low.store(is_low, Ordering::Relaxed);
+        self.may_resign.store(resign, Ordering::Relaxed);
+        DiskRoom {
+            low: is_low,
+            resign,
+        }
+    }
+
+    /// Whether a life that ended may have ended for this, which then is not tried again soon.
+    fn let_others_lead(&self) -> bool {
+        let resigned = self.may_resign.swap(false, Ordering::Relaxed);
+        if resigned {
+            let now = Some(Instant::now());
+            *self.resigned.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        }
+        resigned
+    }
+}
+
+/// Says that a disk is nearly full, or that all have room again, to whoever reads the log.
+fn tell_room(room: &Room) {
+    let (directory, free, min) = (room.directory.display(), room.free, room.free_min);
+    if room.is_low {
+        error!(
+            %directory, free_bytes = free, free_bytes_min = min,
+            "the disk is nearly full: writes are refused with QuotaExceeded until there is room \
+             (zabra.diskFreeMin); remove what is not needed, or give it more"
+        );
+    } else {
+        info!(
+            %directory, free_bytes = free, free_bytes_min = min,
+            "there is room on the disk again: writes are taken"
+        );
     }
 }
 
@@ -627,20 +709,8 @@ fn lane_options(config: &ServerConfig) -> LaneOptions {
         },
         fsync_warning: Some(Duration::from_millis(u64::from(config.fsync_warning_ms))),
         retain: config.purge.and_then(|purge| NonZeroU32::new(purge.retain)),
-    }
-}
-
-/// What the store's threads say, into the driver's inbox or the log.
-fn reporter(inbox: &Inbox) -> impl FnMut(Report) + Clone + Send + 'static {
-    let inbox = inbox.clone();
-    move |report| match report {
-        Report::Input(input) => inbox.push(input),
-        Report::LogFailed(error) => inbox.fail(error),
-        Report::SnapshotTrouble(error) => warn!("{error}"),
-        Report::Purged(plan) => info!(
-            files = plan.snapshots.len() + plan.logs.len(),
-            "old snapshots and logs removed"
-        ),
+        retain_bytes_max: config.purge.and_then(|purge| purge.bytes_max),
+        disk_free_min: config.disk_free_min,
     }
 }
 
@@ -650,6 +720,11 @@ fn facts(directories: &Directories, lanes: &Lanes) -> impl FnMut() -> HostFacts 
     let (snapshots, logs) = (directories.snapshots(), directories.logs());
     move || HostFacts {
         fsync_ms: fsync_ms(),
+        disk_free_bytes: [snapshots.path(), logs.path()]
+            .into_iter()
+            .filter_map(|directory| Some(space(directory)?.free))
+            .min()
+            .unwrap_or(0),
         ..host_facts::gather(snapshots.path(), logs.path())
     }
 }

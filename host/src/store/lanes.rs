@@ -4,13 +4,13 @@
 //! disk, the larger the batch. Snapshots have a lane of their own, so that none of them ever delays
 //! a transaction.
 
-use core::num::NonZeroU32;
+use core::num::{NonZeroU32, NonZeroU64};
 use core::panic::AssertUnwindSafe;
 use core::time::Duration;
 use std::io;
 use std::panic::catch_unwind;
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -19,11 +19,12 @@ use zabra_core::server::io::{Input, SnapshotOp, StoreOp, Summary};
 use zabra_core::store::lane::LogLane;
 use zabra_core::store::log::LogOptions;
 use zabra_core::store::names::Compression;
-use zabra_core::store::purge::{Plan, purge};
+use zabra_core::store::purge::{Keep, Plan, purge};
 use zabra_core::store::snapshot::SnapshotStore;
 
 use super::compress::Compressor;
 use super::disk::Timing;
+use super::room::{LOOK_AT_LEAST_EVERY, Room, Rooms, is_tight};
 use super::{Directories, Error, FsDisk};
 
 /// From how many operations on no more are awaited before a sync: the last to come must not delay
@@ -31,6 +32,9 @@ use super::{Directories, Error, FsDisk};
 ///
 /// Source: ZooKeeper `SyncRequestProcessor`, `zookeeper.maxBatchSize`.
 const OPS_PER_SYNC_MAX: usize = 1000;
+
+/// Bytes of a snapshot between two looks at the room that is left.
+const LOOK_EVERY_BYTES: u64 = 4 << 20;
 
 /// How a server writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +49,10 @@ pub struct LaneOptions {
     /// A sync of the log that takes longer is worth a warning; `None` is never.
     /// `fsync.warningthresholdms`.
     pub fsync_warning: Option<Duration>,
+    /// `zabra.purge.bytesMax`: with `retain`, fewer if they take more bytes.
+    pub retain_bytes_max: Option<NonZeroU64>,
+    /// `zabra.diskFreeMin`.
+    pub disk_free_min: Option<u64>,
 }
 
 /// What the lanes tell their host.
@@ -58,6 +66,8 @@ pub enum Report {
     SnapshotTrouble(Error),
     /// These files were needed no more, and are gone.
     Purged(Plan),
+    /// A disk is nearly full, or all have room again.
+    Room(Room),
 }
 
 /// What the snapshots' lane is given.
@@ -102,11 +112,13 @@ impl Lanes {
         snapshots.remove_unfinished()?;
 
         let path = logs.path().to_owned();
+        let snapshots_path = directories.snapshots().path().to_owned();
         let snapshot_lane = SnapshotLane {
             store: snapshots,
             logs: directories.logs(),
             options,
             current: None,
+            unlooked: 0,
             compressed: Vec::new(),
             report: report.clone(),
         };
@@ -119,7 +131,17 @@ impl Lanes {
             let thread = thread::Builder::new().name(name.to_owned()).spawn(lane);
             thread.map_err(|source| Error::new(&path, "start a thread", source))
         };
-        let log_lane = Box::new(move || run_log(lane, &log_ops, &fence, &log_path, report));
+        let rooms = Rooms::new(
+            vec![log_path.clone(), snapshots_path],
+            options.disk_free_min,
+        );
+        let work = LogWork {
+            lane,
+            rooms,
+            ops: log_ops,
+            snapshots: fence,
+        };
+        let log_lane = Box::new(move || run_log(work, &log_path, report));
         let threads = [
             spawn("zabra-log", log_lane)?,
             spawn(
@@ -168,15 +190,17 @@ impl Lanes {
     }
 }
 
-/// Writes the log until there will be no more operations; every end but that is reported.
-fn run_log(
+/// What the log's thread works with.
+struct LogWork {
     lane: LogLane<FsDisk>,
-    ops: &Receiver<Vec<(Seq, StoreOp)>>,
-    snapshots: &Sender<SnapshotWork>,
-    path: &Path,
-    mut report: impl FnMut(Report),
-) {
-    let run = AssertUnwindSafe(|| write_log(lane, ops, snapshots, path, &mut report));
+    rooms: Rooms,
+    ops: Receiver<Vec<(Seq, StoreOp)>>,
+    snapshots: Sender<SnapshotWork>,
+}
+
+/// Writes the log until there will be no more operations; every end but that is reported.
+fn run_log(work: LogWork, path: &Path, mut report: impl FnMut(Report)) {
+    let run = AssertUnwindSafe(|| write_log(work, path, &mut report));
     let ended = catch_unwind(run).unwrap_or_else(|_| {
         let source = io::Error::other("the thread panicked, see its message on standard error");
         Err(Error::new(path, "write the log", source))
@@ -186,21 +210,30 @@ fn run_log(
     }
 }
 
-fn write_log(
-    mut lane: LogLane<FsDisk>,
-    ops: &Receiver<Vec<(Seq, StoreOp)>>,
-    snapshots: &Sender<SnapshotWork>,
-    path: &Path,
-    report: &mut impl FnMut(Report),
-) -> Result<(), Error> {
-    while let Ok(mut waiting) = ops.recv() {
+fn write_log(work: LogWork, path: &Path, report: &mut impl FnMut(Report)) -> Result<(), Error> {
+    let LogWork {
+        mut lane,
+        mut rooms,
+        ops,
+        snapshots,
+    } = work;
+    loop {
+        // Also while nothing is written: others write to the disk, and somebody makes room.
+        if let Some(room) = rooms.look() {
+            report(Report::Room(room));
+        }
+        let mut waiting = match ops.recv_timeout(LOOK_AT_LEAST_EVERY) {
+            Ok(waiting) => waiting,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         while waiting.len() < OPS_PER_SYNC_MAX
             && let Ok(more) = ops.try_recv()
         {
             waiting.extend(more);
         }
         if waiting.iter().any(|(_, op)| takes_back(op)) {
-            finish_snapshots(snapshots);
+            finish_snapshots(&snapshots);
         }
         let performed = lane.perform(waiting);
         let upto = performed.map_err(|error| Error::of_lane(path, error))?;
@@ -234,6 +267,8 @@ struct SnapshotLane<F> {
     options: LaneOptions,
     /// What is being written; `None` also after a failure, until the next begins.
     current: Option<(Zxid, Compressor)>,
+    /// Bytes written since the room was looked at.
+    unlooked: u64,
     compressed: Vec<u8>,
     report: F,
 }
@@ -310,6 +345,18 @@ impl<F: FnMut(Report)> SnapshotLane<F> {
             let directory = self.store.disk().path();
             Error::new(directory, "compress a snapshot", source)
         })?;
+        self.unlooked += self.compressed.len() as u64;
+        if self.unlooked >= LOOK_EVERY_BYTES {
+            self.unlooked = 0;
+            let directory = self.store.disk().path();
+            if is_tight(directory, self.options.disk_free_min) {
+                return Err(Error::refused(
+                    directory,
+                    "a snapshot is given up: what is free on the disk is for the log; make room, \
+                     or set zabra.diskFreeMin lower",
+                ));
+            }
+        }
         self.store.chunk(&self.compressed)
     }
 
@@ -331,10 +378,14 @@ impl<F: FnMut(Report)> SnapshotLane<F> {
     }
 
     fn purge(&mut self) {
-        let Some(retain) = self.options.retain else {
+        let Some(snapshots) = self.options.retain else {
             return;
         };
-        let purged = purge(&mut self.logs, self.store.disk(), retain);
+        let keep = Keep {
+            snapshots,
+            bytes_max: self.options.retain_bytes_max,
+        };
+        let purged = purge(&mut self.logs, self.store.disk(), keep);
         match purged {
             Ok(plan) if plan == Plan::default() => {}
             Ok(plan) => (self.report)(Report::Purged(plan)),

@@ -9,6 +9,7 @@ mod disk;
 mod error;
 mod lanes;
 mod numbers;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -16,3 +17,5 @@ pub use directories::{Autocreate, Directories};
 pub use disk::{FsDisk, FsFile};
 pub use error::Error;
 pub use lanes::{LaneOptions, Lanes, Report};
+pub use room::Room;
+pub(crate) use room::{free_min, space};

@@ -490,7 +490,7 @@ fn wait_stored(reports: &mpsc::Receiver<Report>, seq: u64) {
     loop {
         match reports.recv().unwrap() {
             Report::Input(Input::Stored { upto }) if upto == Seq(seq) => return,
-            Report::Input(_) => {}
+            Report::Input(_) | Report::Room(_) => {}
             other @ (Report::LogFailed(_) | Report::Purged(_) | Report::SnapshotTrouble(_)) => {
                 panic!("expected Stored, found {other:?}")
             }
@@ -567,7 +567,8 @@ fn a_cut_that_cannot_be_made_ends_the_lane_with_what_to_do() {
         match reports.recv().unwrap() {
             Report::LogFailed(error) => break error,
             Report::Input(Input::Stored { upto }) => panic!("{upto:?} was not done"),
-            Report::Input(_) | Report::Purged(_) | Report::SnapshotTrouble(_) => {}
+            Report::Input(_) | Report::Purged(_) | Report::Room(_) | Report::SnapshotTrouble(_) => {
+            }
         }
     };
     lanes.close();

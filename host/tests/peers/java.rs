@@ -2,6 +2,8 @@
 //! what the one before it left: every znode, Stat and ACL, the last zxid, and the sessions. Then it
 //! writes more, and is killed or stopped.
 
+mod doctor;
+
 use core::time::Duration;
 use std::fs;
 use std::path::Path;

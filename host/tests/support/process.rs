@@ -4,7 +4,7 @@ use core::fmt::{self, Display, Formatter, Write as _};
 use core::net::{Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -190,20 +190,33 @@ impl Server {
     /// The same, with at most so many files open.
     #[cfg(unix)]
     pub(crate) fn start_with_files(home: &Path, options: &[&str], open_files_max: u32) -> Self {
-        Self::start_by(Kind::Zabra, home, options, |command| {
+        Self::start_within(home, options, |program| {
             let mut shell = Command::new("sh");
             shell
                 .arg("-c")
                 .arg(format!("ulimit -n {open_files_max}; exec \"$0\" \"$@\""))
-                .arg(command.get_program())
-                .args(command.get_args());
+                .arg(program);
+            shell
+        })
+    }
+
+    /// The same, by a command that runs the program that it is given.
+    #[cfg(unix)]
+    pub(crate) fn start_within(
+        home: &Path,
+        options: &[&str],
+        within: impl FnOnce(&OsStr) -> Command,
+    ) -> Self {
+        Self::start_by(Kind::Zabra, home, options, |command| {
+            let mut outer = within(command.get_program());
+            outer.args(command.get_args());
             for (name, value) in command.get_envs() {
                 match value {
-                    Some(value) => shell.env(name, value),
-                    None => shell.env_remove(name),
+                    Some(value) => outer.env(name, value),
+                    None => outer.env_remove(name),
                 };
             }
-            shell
+            outer
         })
     }
 

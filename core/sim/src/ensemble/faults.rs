@@ -91,6 +91,7 @@ impl World {
             Fault::HalfClose(near, far) => self.half_close(near, far, until),
             Fault::DiskFull(server, after) => self.break_disk(server, Failure::Full, after),
             Fault::DiskFails(server, after) => self.break_disk(server, Failure::Io, after),
+            Fault::DiskLow(server) => self.disk_runs_low(server, true),
             Fault::StallDisk(server) => self.stall_disk(server, true),
             fault => {
                 for (from, to) in obstacles(&fault, self.servers.len()) {
@@ -129,6 +130,7 @@ impl World {
                 self.after(0, Event::Restart(server));
             }
             Fault::DiskFull(server, _) | Fault::DiskFails(server, _) => self.repair_disk(server),
+            Fault::DiskLow(server) => self.disk_runs_low(server, false),
             Fault::StallDisk(server) => self.stall_disk(server, false),
             fault => {
                 for (from, to) in obstacles(&fault, self.servers.len()) {
@@ -196,6 +198,7 @@ impl World {
             | Fault::DropClients(one)
             | Fault::DiskFull(one, _)
             | Fault::DiskFails(one, _)
+            | Fault::DiskLow(one)
             | Fault::StallDisk(one)
             | Fault::Rot(one, _) => *one < count,
             Fault::Reconfig(changes, _) => changes.iter().all(|it| it.server() < count),
@@ -247,6 +250,7 @@ const fn kind(fault: &Fault) -> &'static str {
         Fault::HalfClose(..) => "fault: half-close",
         Fault::DiskFull(..) => "fault: disk-full",
         Fault::DiskFails(..) => "fault: disk-fails",
+        Fault::DiskLow(_) => "fault: disk-low",
         Fault::StallDisk(_) => "fault: stall-disk",
         Fault::Rot(..) => "fault: rot",
     }

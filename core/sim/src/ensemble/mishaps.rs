@@ -1,5 +1,7 @@
 //! Faults of disks and of half of a connection, and leaders cut off with what nobody else has.
 
+use zabra_core::server::{DiskRoom, Input};
+
 use crate::disk::Failure;
 use crate::ensemble::plan::{ACTOR, Cast, Effect, Fault, LEADER, Planned, Script, When, letter};
 use crate::ensemble::{Event, World};
@@ -114,6 +116,15 @@ impl World {
         if let Some(host) = self.servers.get_mut(server) {
             host.is_disk_stalled = is_stalled;
         }
+    }
+
+    /// The host sees that its disk is nearly full, or that it is not any more.
+    pub(super) fn disk_runs_low(&mut self, server: usize, low: bool) {
+        let room = DiskRoom { low, resign: low };
+        if let Some(host) = self.servers.get_mut(server) {
+            host.disk_room = room;
+        }
+        self.give(server, Input::Disk(room));
     }
 
     /// The log cannot be written: the process ends, and somebody starts it again. The lane of the

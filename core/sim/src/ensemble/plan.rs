@@ -156,6 +156,8 @@ pub enum Fault {
     DiskFull(usize, u64),
     /// EIO of whatever is written or synced, after this many operations of the disk.
     DiskFails(usize, u64),
+    /// Its host says that the disk is nearly full.
+    DiskLow(usize),
     /// Its disk finishes nothing of the log.
     StallDisk(usize),
     /// The process dies, and a bit of what its disk holds is flipped: which one follows from this
@@ -546,6 +548,7 @@ impl Fault {
             Self::HalfClose(near, far) => Self::HalfClose(one(near), one(far)),
             Self::DiskFull(server, count) => Self::DiskFull(one(server), *count),
             Self::DiskFails(server, count) => Self::DiskFails(one(server), *count),
+            Self::DiskLow(server) => Self::DiskLow(one(server)),
             Self::StallDisk(server) => Self::StallDisk(one(server)),
             Self::Rot(server, place) => Self::Rot(one(server), *place),
         }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use zabra_core::ids::{Instant, LinkId, UnixMillis};
 use zabra_core::link::Port;
 use zabra_core::machine::Now;
-use zabra_core::server::Input;
+use zabra_core::server::{DiskRoom, Input};
 use zabra_core::zab::Membership;
 
 use crate::boot;
@@ -37,6 +37,8 @@ pub(super) struct Host {
     pub(super) is_disk_slow: bool,
     /// Whether its log's lane finishes nothing.
     pub(super) is_disk_stalled: bool,
+    /// What its host says of the room on its disk.
+    pub(super) disk_room: DiskRoom,
     /// Whether a bit of what its disk holds was flipped.
     pub(super) is_rotten: bool,
     pub(super) wall_offset_ms: i64,
@@ -104,6 +106,7 @@ impl Host {
             paused_until: 0,
             is_disk_slow: false,
             is_disk_stalled: false,
+            disk_room: DiskRoom::default(),
             is_rotten: false,
             wall_offset_ms: rng.below(2000).cast_signed() - 1000,
             clock: Clock {
@@ -208,6 +211,11 @@ impl World {
         host.accepted = 0;
         host.is_wiped &= !born.is_trusted;
         host.node = Some(born.node);
+        let room = host.disk_room;
+        if room.low {
+            host.inbox.push(Input::Disk(room));
+        }
+        self.service.disk_room(server, room.low, self.now);
         for link in orphans {
             self.reset(link);
         }
@@ -300,6 +308,9 @@ impl World {
         }
         if self.step_is_late(server) {
             self.schedule_step(server);
+        }
+        if self.servers.get(server).is_some_and(|it| it.disk_room.low) {
+            self.disk_runs_low(server, false);
         }
     }
 

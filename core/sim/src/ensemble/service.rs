@@ -14,10 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::ensemble::service::sessions::Sessions;
 use crate::marks::Marks;
 use crate::model::{Outcome, Settings, State};
-use crate::oracle::connection::{Connection, Stage};
+use crate::oracle::connection::{Connection, Pending, Stage};
 use crate::oracle::{Rules, Versions};
 use crate::violation::Violation;
-use crate::wire::{ConnectRequest, Op};
+use crate::wire::{ConnectRequest, Op, RawExpect};
+
+/// What a write is answered by a server whose disk is nearly full.
+const QUOTA_EXCEEDED: i32 = -125;
 
 /// A client's connection.
 #[derive(Clone, Debug)]
@@ -42,16 +45,30 @@ fn is_undecodable(op: &Op) -> bool {
     matches!(op, Op::Multi(ops) if ops.iter().any(is_odd))
 }
 
+/// Whether a write may be refused by a server whose disk was nearly full until then. It need not
+/// look at what it refuses.
+fn has_no_room(pending: &Pending, low_until: Option<u64>) -> bool {
+    let is_write = match &pending.op {
+        Op::CloseSession => false,
+        Op::Raw { expect, .. } => *expect == RawExpect::Marshalling,
+        op => op.is_write(),
+    };
+    is_write && low_until.is_some_and(|until| pending.received <= until)
+}
+
 impl Line {
     /// What cannot be decoded a learner refuses without asking its leader: it has no transaction.
-    fn refuse_undecodable(&mut self, xid: i32, err: i32, zxid: i64) {
+    /// Nor has what a server finds no room for.
+    fn refuse_untold(&mut self, xid: i32, err: i32, zxid: i64, low_until: Option<u64>) {
         const MARSHALLING_ERROR: i32 = -5;
-        if err != MARSHALLING_ERROR {
-            return;
-        }
+        let is_refused = |pending: &Pending| match err {
+            MARSHALLING_ERROR => is_undecodable(&pending.op),
+            QUOTA_EXCEEDED => has_no_room(pending, low_until),
+            _ => false,
+        };
         let first = self.connection.pending.front_mut();
         let refused = first.filter(|pending| pending.xid == xid && pending.prepared.is_none());
-        if let Some(pending) = refused.filter(|pending| is_undecodable(&pending.op)) {
+        if let Some(pending) = refused.filter(|pending| is_refused(pending)) {
             pending.prepared = Some((zxid, Outcome::error(err)));
             self.writes.retain(|(other, _)| *other != xid);
         }
@@ -81,6 +98,8 @@ pub struct Service {
     last_of_session: BTreeMap<i64, i64>,
     ended: BTreeSet<i64>,
     sessions: Sessions,
+    /// Until when each server's disk was nearly full, of those where it ever was.
+    low_until: BTreeMap<usize, u64>,
     /// What has happened.
     pub marks: Marks,
 }
@@ -103,6 +122,7 @@ impl Service {
             last_of_session: BTreeMap::new(),
             ended: BTreeSet::new(),
             sessions: Sessions::default(),
+            low_until: BTreeMap::new(),
             marks: Marks::default(),
         }
     }
@@ -186,6 +206,15 @@ impl Service {
     pub fn waiting(&self, link: u64) -> Option<&Op> {
         let line = self.lines.get(&link)?;
         line.connection.pending.front().map(|pending| &pending.op)
+    }
+
+    /// Notes whether a server has heard that its disk is nearly full.
+    pub fn disk_room(&mut self, server: usize, is_low: bool, now: u64) {
+        if is_low {
+            self.low_until.insert(server, u64::MAX);
+        } else if let Some(until) = self.low_until.get_mut(&server) {
+            *until = now.min(*until);
+        }
     }
 
     /// Notes that a connection is gone: what was sent on it may still be done.

@@ -15,6 +15,7 @@
 //! at 3s reconfig +D ~B -A                    # D votes, B observes, A leaves
 //! at 4s half-close A B for 1s                # B hears of the end a second later
 //! at 5s disk-full A 3 for 1s                 # after three operations more; or disk-fails
+//! at 5s disk-low A for 1s                    # nearly full, and it is told in time
 //! at 6s rot A 77                             # bit number 77, so to speak
 //! trial idle                                 # what is tried in the end
 //! ```
@@ -156,6 +157,7 @@ fn planned(when: When, words: &[&str]) -> Result<Planned, String> {
         ["half-close", near, far] => Fault::HalfClose(server(near)?, server(far)?),
         ["disk-full", name, count] => Fault::DiskFull(server(name)?, number(count)?),
         ["disk-fails", name, count] => Fault::DiskFails(server(name)?, number(count)?),
+        ["disk-low", name] => Fault::DiskLow(server(name)?),
         ["stall-disk", name] => Fault::StallDisk(server(name)?),
         ["rot", name, place] => Fault::Rot(server(name)?, number(place)?),
         _ => return Err(format!("unknown fault {}", words.join(" "))),
@@ -337,6 +339,7 @@ impl fmt::Display for Fault {
             }
             Self::DiskFull(one, count) => write!(f, "disk-full {} {count}", letter(*one)),
             Self::DiskFails(one, count) => write!(f, "disk-fails {} {count}", letter(*one)),
+            Self::DiskLow(one) => write!(f, "disk-low {}", letter(*one)),
             Self::StallDisk(one) => write!(f, "stall-disk {}", letter(*one)),
             Self::Rot(one, place) => write!(f, "rot {} {place}", letter(*one)),
         }

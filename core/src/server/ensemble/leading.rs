@@ -12,9 +12,9 @@ use super::{Core, Server};
 use crate::error::ErrorCode;
 use crate::ids::{LinkId, SessionId, Xid, Zxid};
 use crate::jute::take;
-use crate::server::Event;
 use crate::server::conn::Pending;
 use crate::server::prep::{Prep, Refusal, portable, wants_ephemeral};
+use crate::server::{DiskRoom, Event};
 use crate::tree::footprint;
 use crate::wire::client::OpCode;
 use crate::wire::quorum::{Forwarded, Revalidated, Revalidation, Touch};
@@ -230,7 +230,7 @@ impl Core {
             }
             OpCode::RECONFIG => {
                 let by = (session, cxid);
-                let done = match self.owned(session, Owner::Learner(from), false) {
+                let done = match self.owned_with_room(session, from, false) {
                     Ok(()) => self.reconfigure(by, body, ids, None),
                     Err(code) => Err(Refusal::Code(code)),
                 };
@@ -252,7 +252,7 @@ impl Core {
     ) {
         let ((session, cxid), (body, ids)) = (by, request);
         let ephemeral = wants_ephemeral(op, body);
-        let prepared = match self.owned(session, Owner::Learner(from), ephemeral) {
+        let prepared = match self.owned_with_room(session, from, ephemeral) {
             Err(code) => Err(Refusal::Code(code)),
             Ok(()) => {
                 let Some(zxid) = self.next_zxid() else {
@@ -274,6 +274,31 @@ impl Core {
             prepared.unwrap_or_else(|refusal| (OpCode::ERROR, Txn::Error(refusal.code())));
         portable(&mut txn);
         self.propose(session, cxid, op, &txn, None);
+    }
+
+    /// As [`Core::owned`], of a learner's client; not while this server's disk is nearly full. A
+    /// learner hears of a refusal by a transaction only, which takes some of what is spared.
+    fn owned_with_room(
+        &mut self,
+        session: SessionId,
+        from: LinkId,
+        ephemeral: bool,
+    ) -> Result<(), ErrorCode> {
+        self.owned(session, Owner::Learner(from), ephemeral)?;
+        if self.disk.low {
+            return Err(ErrorCode::QUOTA_EXCEEDED);
+        }
+        Ok(())
+    }
+
+    /// Lets others lead that have room, if they are a quorum without this server.
+    pub(in crate::server) fn resign_if_full(&mut self) {
+        let DiskRoom { low, resign } = self.disk;
+        let ensemble = self.ensemble.as_deref();
+        if low && resign && ensemble.is_some_and(|ensemble| ensemble.zab.is_dispensable()) {
+            self.disk.resign = false;
+            self.restart("its disk is nearly full, and others can lead".into());
+        }
     }
 
     /// Whether a session's request may be done that came this way.

@@ -131,6 +131,10 @@ impl Core {
         if conn.read_only {
             return Passage::Refused(ErrorCode::NOT_READ_ONLY);
         }
+        // Without a transaction: it would take room as well.
+        if self.disk.low && self.leads() {
+            return Passage::Refused(ErrorCode::QUOTA_EXCEEDED);
+        }
         if !conn.local || !wants_ephemeral(op, body) {
             return Passage::Free;
         }

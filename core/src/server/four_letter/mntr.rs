@@ -119,6 +119,8 @@ fn gauges(text: &mut String, core: &Core, connections: usize, facts: &HostFacts)
         ("auth_failed_count", signed(stats.auth_failed)),
         ("non_mtls_remote_conn_count", 0),
         ("non_mtls_local_conn_count", 0),
+        ("zabra_disk_free_bytes", signed(facts.disk_free_bytes)),
+        ("zabra_disk_low", i64::from(core.disk.low)),
     ];
     for (name, value) in gauges {
         *text += &format!("zk_{name}\t{value}\n");

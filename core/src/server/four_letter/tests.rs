@@ -76,6 +76,7 @@ impl Bench {
                     max: 5,
                 },
                 utc_offset_s: 0,
+                disk_free_bytes: 1 << 30,
             },
             outputs: Vec::new(),
         }
@@ -529,7 +530,7 @@ fn hash_tells_the_digest_after_every_128th_transaction() {
 }
 
 #[test]
-fn mntr_has_the_keys_of_zookeeper_each_once() {
+fn mntr_has_the_keys_of_zookeeper_and_ours_each_once() {
     let (mut bench, ..) = busy();
     bench.later(1706);
     let answer = bench.ask("mntr");

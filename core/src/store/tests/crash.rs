@@ -1,11 +1,11 @@
 //! The store stopped at every operation, and what is there afterwards.
 
 use super::*;
-use core::num::NonZeroU32;
+use core::num::{NonZeroU32, NonZeroU64};
 
 use crate::store::log::{LogOptions, LogStore};
 use crate::store::names::Compression;
-use crate::store::purge::{Plan, SnapshotFile, plan, purge};
+use crate::store::purge::{Keep, LogFile, Plan, SnapshotFile, plan, purge};
 use crate::store::recovery::recover;
 use crate::store::snapshot::SnapshotStore;
 
@@ -204,19 +204,24 @@ fn snapshot_file(zxid: i64, valid: bool) -> SnapshotFile {
     SnapshotFile {
         zxid: Zxid(zxid),
         name: std::format!("snapshot.{zxid:x}"),
+        bytes: 100,
         valid,
     }
 }
 
+fn log_files(zxids: &[i64]) -> Vec<LogFile> {
+    let file = |zxid: &i64| LogFile {
+        first: Zxid(*zxid),
+        name: std::format!("log.{zxid:x}"),
+        bytes: 10,
+    };
+    zxids.iter().map(file).collect()
+}
+
 #[test]
 fn only_what_no_kept_snapshot_needs_is_purged() {
-    let logs = |zxids: &[i64]| {
-        zxids
-            .iter()
-            .map(|z| (Zxid(*z), std::format!("log.{z:x}")))
-            .collect()
-    };
-    let two = NonZeroU32::new(2).unwrap();
+    let logs = log_files;
+    let two = Keep::from(NonZeroU32::new(2).unwrap());
 
     let all = [1, 3, 6, 7, 9]
         .map(|zxid| snapshot_file(zxid, zxid != 7))
@@ -237,6 +242,45 @@ fn only_what_no_kept_snapshot_needs_is_purged() {
     let no_more = plan(twice, logs(&[1, 3, 6]), two);
     assert_eq!(no_more.snapshots, [""; 0], "one in two compressions is one");
     assert_eq!(no_more.logs, ["log.1"], "the log from 3 on follows 3");
+}
+
+/// What is left of five snapshots and their logs, 550 bytes, by number.
+fn left_by(snapshots: u32, bytes: u64, damaged: &[i64]) -> Vec<i64> {
+    let keep = Keep {
+        snapshots: NonZeroU32::new(snapshots).unwrap(),
+        bytes_max: NonZeroU64::new(bytes),
+    };
+    let zxids = [10, 20, 30, 40, 50];
+    let all = zxids.map(|zxid| snapshot_file(zxid, !damaged.contains(&zxid)));
+    let plan = plan(all.to_vec(), log_files(&[1, 11, 21, 31, 41]), keep);
+    // A snapshot without every log after it would be no state to go on from.
+    let left: Vec<i64> = zxids
+        .into_iter()
+        .filter(|zxid| !plan.snapshots.contains(&std::format!("snapshot.{zxid:x}")))
+        .collect();
+    let first_needed = left.first().unwrap() - 9;
+    for log in [1, 11, 21, 31, 41] {
+        let is_gone = plan.logs.contains(&std::format!("log.{log:x}"));
+        assert_eq!(is_gone, log < first_needed, "log.{log:x} of {left:?}");
+    }
+    left
+}
+
+#[test]
+fn bytes_take_snapshots_away_but_never_the_newest_two() {
+    assert_eq!(left_by(5, 550, &[]), [10, 20, 30, 40, 50]);
+    assert_eq!(left_by(5, 549, &[]), [20, 30, 40, 50]);
+    assert_eq!(left_by(5, 330, &[]), [30, 40, 50]);
+    assert_eq!(left_by(5, 1, &[]), [40, 50]);
+    assert_eq!(left_by(3, 1000, &[]), [30, 40, 50], "the number counts too");
+    // Fewer than are to be kept, and too many bytes for all of them.
+    assert_eq!(left_by(9, 550, &[]), [10, 20, 30, 40, 50]);
+    assert_eq!(left_by(9, 1, &[]), [40, 50]);
+    // What does not look whole is nothing to fall back to.
+    assert_eq!(left_by(5, 1, &[40]), [30, 40, 50]);
+    assert_eq!(left_by(5, 1, &[20, 30, 40, 50]), [10, 20, 30, 40, 50]);
+    // Whoever wants but one has said so.
+    assert_eq!(left_by(1, 1, &[]), [50]);
 }
 
 #[test]

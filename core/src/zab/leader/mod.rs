@@ -262,6 +262,12 @@ impl Leader {
         })
     }
 
+    /// Whether others take part in the broadcast that are a quorum without this server.
+    pub(super) fn is_dispensable(&self, lasting: &Lasting) -> bool {
+        self.established().is_some()
+            && self.have_quorum(lasting, false, |it| it.stage == Stage::Live)
+    }
+
     /// Closes the connection of a learner for a fault that the service above has found.
     pub(super) fn drop_learner(&mut self, link: LinkId, reason: &str, lasting: &mut Lasting) {
         self.lose(link, reason, Close::Refused, lasting);

@@ -10,14 +10,14 @@ const PORT: u16 = 2181;
 
 /// Where a server's clients connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Address {
+pub(in crate::cli) struct Address {
     /// A name or an address, without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(in crate::cli) host: String,
+    pub(in crate::cli) port: u16,
 }
 
 /// Reads a connect string. Its chroot is nothing to a server's condition.
-pub(super) fn parse(text: &str) -> Result<Vec<Address>, String> {
+pub(in crate::cli) fn parse(text: &str) -> Result<Vec<Address>, String> {
     let (servers, _chroot) = text.split_once('/').unwrap_or((text, ""));
     let servers = servers.split(',').map(str::trim);
     let addresses: Result<Vec<Address>, String> = servers

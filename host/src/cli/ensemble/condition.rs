@@ -8,7 +8,7 @@ use super::word::{self, Silence};
 
 /// A server's part in its ensemble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(in crate::cli) enum Role {
     Follower,
     Leader,
     /// It answers, but has no leader and serves nobody.
@@ -20,7 +20,7 @@ pub(super) enum Role {
 }
 
 impl Role {
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::cli) const fn name(self) -> &'static str {
         match self {
             Self::Follower => "follower",
             Self::Leader => "leader",
@@ -39,30 +39,30 @@ impl Role {
 
 /// A server's condition. What it does not say is `None`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Condition {
-    pub(super) role: Role,
-    pub(super) version: Option<String>,
-    pub(super) zxid: Option<u64>,
-    pub(super) connections: Option<u64>,
+pub(in crate::cli) struct Condition {
+    pub(in crate::cli) role: Role,
+    pub(in crate::cli) version: Option<String>,
+    pub(in crate::cli) zxid: Option<u64>,
+    pub(in crate::cli) connections: Option<u64>,
     /// Minimum, average and maximum in milliseconds.
-    pub(super) latency_ms: Option<(u64, f64, u64)>,
-    pub(super) nodes: Option<u64>,
-    pub(super) monitored: Option<Monitored>,
+    pub(in crate::cli) latency_ms: Option<(u64, f64, u64)>,
+    pub(in crate::cli) nodes: Option<u64>,
+    pub(in crate::cli) monitored: Option<Monitored>,
 }
 
 /// What only `mntr` tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Monitored {
-    pub(super) sessions: Option<u64>,
+pub(in crate::cli) struct Monitored {
+    pub(in crate::cli) sessions: Option<u64>,
     /// How many voters the ensemble has.
-    pub(super) voters: Option<u64>,
+    pub(in crate::cli) voters: Option<u64>,
     /// Voters that follow this leader and are in step.
-    pub(super) followers: Option<u64>,
+    pub(in crate::cli) followers: Option<u64>,
 }
 
 /// What came of asking a server.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(in crate::cli) enum Answer {
     Condition(Condition),
     /// It answered, but not as a ZooKeeper server does. Its first line.
     Strange(String),
@@ -70,7 +70,7 @@ pub(super) enum Answer {
 }
 
 /// Asks a server how it is.
-pub(super) fn ask(address: &Address, time_max: Duration) -> Answer {
+pub(in crate::cli) fn ask(address: &Address, time_max: Duration) -> Answer {
     let begun = Instant::now();
     let mut answer = ask_role(address, time_max);
     if let Answer::Condition(condition) = &mut answer {
@@ -84,7 +84,7 @@ pub(super) fn ask(address: &Address, time_max: Duration) -> Answer {
 }
 
 /// Asks a server only what every server answers.
-pub(super) fn ask_role(address: &Address, time_max: Duration) -> Answer {
+pub(in crate::cli) fn ask_role(address: &Address, time_max: Duration) -> Answer {
     let text = match word::ask(address, "srvr", time_max) {
         Ok(text) => text,
         Err(silence) => return Answer::Silence(silence),

@@ -3,20 +3,20 @@
 //!
 //! It runs and asks servers; it takes no part in an ensemble itself.
 
-mod address;
-mod condition;
+pub(super) mod address;
+pub(super) mod condition;
 mod hosts;
 mod layout;
 mod ports;
 mod process;
 mod remote;
 mod ssh;
-mod status;
+pub(super) mod status;
 mod stop;
 mod table;
 mod up;
-mod verdict;
-mod word;
+pub(super) mod verdict;
+pub(super) mod word;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -100,7 +100,7 @@ fn print(text: &str) {
 }
 
 /// The word with its number: `1 server`, `2 servers`.
-fn count(number: usize, word: &str) -> String {
+pub(super) fn count(number: usize, word: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {word}{plural}")
 }

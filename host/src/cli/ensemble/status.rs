@@ -251,7 +251,7 @@ fn fields(condition: &Condition) -> String {
 }
 
 /// A string of JSON. Source: RFC 8259, section 7.
-fn quoted(text: &str) -> String {
+pub(in crate::cli) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

@@ -6,23 +6,23 @@ use super::count;
 
 /// What was found about an ensemble.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(in crate::cli) struct Verdict {
     /// Why it is not well: nothing if it is.
-    pub(super) problems: Vec<String>,
+    pub(in crate::cli) problems: Vec<String>,
     /// What is wrong with single servers, though the ensemble may do without them.
-    pub(super) remarks: Vec<String>,
+    pub(in crate::cli) remarks: Vec<String>,
     /// How well it is, in a clause, if it is.
-    pub(super) summary: String,
+    pub(in crate::cli) summary: String,
 }
 
 impl Verdict {
-    pub(super) const fn is_well(&self) -> bool {
+    pub(in crate::cli) const fn is_well(&self) -> bool {
         self.problems.is_empty()
     }
 }
 
 /// Judges the answers of servers that are taken to be one ensemble.
-pub(super) fn judge(servers: &[(Address, Answer)]) -> Verdict {
+pub(in crate::cli) fn judge(servers: &[(Address, Answer)]) -> Verdict {
     let mut verdict = Verdict {
         remarks: servers.iter().filter_map(remark).collect(),
         ..Verdict::default()

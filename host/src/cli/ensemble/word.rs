@@ -14,7 +14,7 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) enum Silence {
+pub(in crate::cli) enum Silence {
     /// The connection ended without a word: nobody who knows them is there.
     Closed,
     /// The network's trouble.
@@ -26,7 +26,11 @@ pub(super) enum Silence {
 }
 
 /// Asks a server a word and returns what it answers.
-pub(super) fn ask(address: &Address, word: &str, time_max: Duration) -> Result<String, Silence> {
+pub(in crate::cli) fn ask(
+    address: &Address,
+    word: &str,
+    time_max: Duration,
+) -> Result<String, Silence> {
     let end = Instant::now() + time_max;
     let mut last = Silence::NoAddress("it has none".to_owned());
     let addresses = (address.host.as_str(), address.port).to_socket_addrs();

@@ -77,6 +77,9 @@ impl World {
             if let Input::Stored { upto } = input {
                 self.history.stored(server, *upto)?;
             }
+            if let Input::Disk(room) = input {
+                self.service.disk_room(server, room.low, self.now);
+            }
         }
         if self.is_verbose {
             for input in &inputs {
@@ -270,6 +273,7 @@ impl World {
         if let Some(host) = self.servers.get_mut(server)
             && let Some(node) = &mut host.node
         {
+            host.disk_room.resign = false;
             let count = node.log_queue.len();
             if node.run_log(count).is_err() && host.disk.is_dead() {
                 let with_power = host.dies_of_power;

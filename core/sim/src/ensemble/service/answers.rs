@@ -67,7 +67,8 @@ impl Service {
         }
         self.versions.floor = self.floors.get(line.server).copied().unwrap_or(0);
         self.versions.stored = history.visible();
-        line.refuse_undecodable(header.xid, header.err, header.zxid);
+        let low_until = self.low_until.get(&line.server).copied();
+        line.refuse_untold(header.xid, header.err, header.zxid, low_until);
         line.connection
             .frame(frame, &self.versions, &mut self.marks)?;
         if header.zxid <= 0 {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::ensemble::history::History;
 use crate::ensemble::members::RECONFIG;
 use crate::ensemble::service::sessions::{SESSION_EXPIRED, SESSION_MOVED};
-use crate::ensemble::service::{Service, is_undecodable};
+use crate::ensemble::service::{QUOTA_EXCEEDED, Service, has_no_room, is_undecodable};
 use crate::model::{Caller, Outcome, Settings, State, Trigger, write};
 use crate::oracle::Version;
 use crate::oracle::connection::Pending;
@@ -47,7 +47,7 @@ impl Service {
             CREATE_SESSION => (self.open_session(&header)?, Vec::new()),
             _ if header.session == 0 => self.reap(&header, stamp)?,
             CLOSE_SESSION if header.xid == 0 => self.expire(history, &header, stamp)?,
-            _ => self.write(&header, stamp)?,
+            _ => self.write(history, &header, stamp)?,
         };
         self.last_of_session.insert(header.session, zxid);
         if is_end {
@@ -151,6 +151,7 @@ impl Service {
     /// Finds the request that a transaction is of, and works it out.
     fn write(
         &mut self,
+        history: &History,
         header: &Header<'_>,
         stamp: write::Stamp,
     ) -> Result<(State, Vec<Trigger>), Violation> {
@@ -164,11 +165,14 @@ impl Service {
                 format!("{header:?} is of none that is open"),
             ));
         };
-        // What a learner has refused is answered in its turn, perhaps later than this is committed.
+        // What a learner, or a server without room, has refused is answered in its turn, perhaps
+        // later than this is committed.
+        let low_until = self.low_until.get(&line.server).copied();
         let pending = &line.connection.pending;
         while let Some((xid, _)) = line.writes.front().filter(|(xid, _)| *xid != header.xid) {
             let op = pending.iter().find(|pending| pending.xid == *xid);
-            if !op.is_some_and(|pending| is_undecodable(&pending.op)) {
+            let is_refused = |it: &Pending| is_undecodable(&it.op) || has_no_room(it, low_until);
+            if !op.is_some_and(is_refused) {
                 break;
             }
             line.writes.pop_front();
@@ -207,6 +211,18 @@ impl Service {
             session: header.session,
             identities: Rc::clone(&pending.caller.identities),
         };
+        // Whoever leads without room tells a learner so by a transaction.
+        if let (Some((_, err @ QUOTA_EXCEEDED)), -1) = (found, header.kind)
+            && let Some(txn) = history.txn(header.zxid)
+            && let Some(until) = self.low_until.get(&txn.proposer)
+            && txn.proposed_at <= *until
+        {
+            self.marks.hit("disk_low_refused_a_learner");
+            pending.prepared = Some((stamp.zxid, Outcome::error(err)));
+            let mut state = state.clone();
+            state.zxid = stamp.zxid;
+            return Ok((state, Vec::new()));
+        }
         if let Op::Reconfig { .. } = &pending.op {
             let (state, triggers, outcome) = reconfigured(state, header, stamp, &self.settings)?;
             self.marks.hit(if outcome.err == 0 {
