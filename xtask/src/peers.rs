@@ -34,7 +34,7 @@ pub(crate) fn java(workspace: &Workspace) -> crate::Result {
     if let Some(why) = no_java() {
         return skipped(why);
     }
-    rust_peers(workspace, "java::")
+    rust_tests(workspace, "peers", &["java::", "backup::"])
 }
 
 pub(crate) fn zkcli(workspace: &Workspace) -> crate::Result {

@@ -7,12 +7,15 @@ mod compress;
 mod directories;
 mod disk;
 mod error;
+mod frozen;
 mod lanes;
 mod numbers;
 #[cfg(test)]
 mod tests;
 
-pub use directories::{Autocreate, Directories};
+pub use directories::{Autocreate, Directories, VERSION};
+pub(crate) use disk::sync_directory;
 pub use disk::{FsDisk, FsFile};
 pub use error::Error;
+pub use frozen::{Frozen, Part, Section};
 pub use lanes::{LaneOptions, Lanes, Report};
