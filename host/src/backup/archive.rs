@@ -166,9 +166,9 @@ fn keep_needed(files: &mut Frozen, snapshot: Option<Zxid>) {
     let base = snapshot.unwrap_or_default();
     let newest_snapshot = snapshots(files)
         .filter(|(zxid, _)| Some(*zxid) == snapshot)
-        .last();
+        .next_back();
     // As recovery does: all logs that begin after it, and the one before these.
-    let first_log = logs(files).filter(|(first, _)| *first <= base).last();
+    let first_log = logs(files).filter(|(first, _)| *first <= base).next_back();
     let first_log = first_log.map_or(Zxid::ZERO, |(first, _)| first);
     files.retain(|name| {
         if names::parse_snapshot(name).is_some() {

@@ -226,17 +226,18 @@ impl Follower {
         Ok(time)
     }
 
-    /// Ships the newest snapshot that is whole and newer than those that are here.
+    /// Ships snapshots that are whole and newer than those that are here: the newest to begin with,
+    /// later every one, so that what was purged before it was shipped leaves as small a gap as can
+    /// be.
     fn ship_snapshots(&mut self, files: &Frozen, shipped: &mut Shipped) -> Result<(), Error> {
-        let ours = self
-            .files
-            .keys()
-            .filter_map(|name| Some(names::parse_snapshot(name)?.0));
-        let newest = ours.max();
-        let candidates: Vec<_> = snapshots(files)
+        let newest = self.snapshots().max();
+        let mut candidates: Vec<_> = snapshots(files)
             .filter(|(zxid, _)| newest.is_none_or(|newest| *zxid > newest))
             .collect();
-        for (zxid, name) in candidates.into_iter().rev() {
+        if newest.is_none() {
+            candidates.reverse();
+        }
+        for (zxid, name) in candidates {
             let Some(part) = files.part(&name) else {
                 continue;
             };
@@ -261,17 +262,21 @@ impl Follower {
             );
             shipped.snapshots += 1;
             shipped.bytes += bytes;
-            return Ok(());
+            if newest.is_none() {
+                break;
+            }
         }
         Ok(())
     }
 
+    /// The zxids of the snapshots that are here.
+    fn snapshots(&self) -> impl Iterator<Item = Zxid> + Clone {
+        let names = self.files.keys();
+        names.filter_map(|name| Some(names::parse_snapshot(name)?.0))
+    }
+
     fn ship_logs(&mut self, files: &Frozen, shipped: &mut Shipped) -> Result<(), Error> {
-        let ours = self
-            .files
-            .keys()
-            .filter_map(|name| Some(names::parse_snapshot(name)?.0));
-        let base = ours.min().unwrap_or(Zxid::ZERO);
+        let base = self.snapshots().min().unwrap_or(Zxid::ZERO);
         let all: Vec<_> = logs(files).collect();
         // As recovery does: all logs that begin after it, and the one before these.
         let later = all.partition_point(|(first, _)| *first <= base);
@@ -308,14 +313,19 @@ impl Follower {
             self.suspect(name, part, log_end, shipped);
             return Ok(());
         };
-        if from == 0
-            && let Some((before, _)) = self.last
-            && !follows(before, first)
-        {
-            shipped.warnings.push(format!(
-                "transactions between {before} and {first} are not there any more; states between \
-                 these cannot be restored"
-            ));
+        if from == 0 {
+            // What came before is in the last log that is here, or in the snapshot it began with.
+            let before = self
+                .last
+                .map(|(zxid, _)| zxid)
+                .or_else(|| self.snapshots().min());
+            let before = before.unwrap_or_default();
+            if !follows(before, first) {
+                shipped.warnings.push(format!(
+                    "the server purged transactions after {before} and before {first} before they \
+                     were shipped; states from {before} to the next snapshot cannot be restored"
+                ));
+            }
         }
         let copy = self.append(name, part, from, end)?;
         copy.last = last;
@@ -414,8 +424,7 @@ impl Follower {
             .map(|path| path.display().to_string())
             .collect();
         let mut manifest = Manifest::new(source.join(", "), now());
-        let names = self.files.keys();
-        let bases = names.filter_map(|name| Some(names::parse_snapshot(name)?.0));
+        let bases = self.snapshots();
         let base = bases.clone().min().unwrap_or_default();
         let newest = bases.max().max(self.last.map(|(zxid, _)| zxid));
         manifest.first_zxid = base.to_string();

@@ -17,6 +17,8 @@ const SESSION_MS: i32 = 30_000;
 const WRITERS: usize = 4;
 /// Between two backups there must be writes.
 const CHANGES_BETWEEN: usize = 300;
+/// How many are written in each act of a follower, so that there are enough to purge some.
+const CHANGES_OF_ACT: usize = 1200;
 const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Snapshots, new logs and purges all the time.
@@ -96,23 +98,41 @@ pub(crate) fn backs_up_while_clients_write(test: &str, kind: Kind, into: &[Kind]
 /// Ships what a server writes, is killed and begun again meanwhile, and restores many points.
 pub(crate) fn follows_while_clients_write(test: &str, kind: Kind, into: &[Kind]) {
     let home = Directory::new(test);
-    let server = Server::start(kind, home.path(), OPTIONS);
+    let options: Vec<_> = OPTIONS
+        .iter()
+        .map(|option| match *option {
+            // More than is written while nobody follows.
+            "autopurge.snapRetainCount=3" => "autopurge.snapRetainCount=8",
+            option => option,
+        })
+        .collect();
+    let server = Server::start(kind, home.path(), &options);
     let data = home.path().join("data");
     let out = home.path().join("copy");
     let mut follower = Follower::start(&data, &out);
     let writers = Writers::start(server.address, WRITERS);
     for _ in 0..3 {
-        wait_for_changes(&writers, CHANGES_BETWEEN * 2);
+        wait_for_changes(&writers, CHANGES_OF_ACT);
         follower.kill();
         wait_for_changes(&writers, CHANGES_BETWEEN);
         follower = Follower::start(&data, &out);
     }
-    wait_for_changes(&writers, CHANGES_BETWEEN * 2);
+    wait_for_changes(&writers, CHANGES_OF_ACT);
     let changes = writers.stop();
     let last = changes.last().unwrap().zxid;
     follower.kill();
     zabra_must(&["backup", "--follow", "--once", text(&data), text(&out)]);
     server.kill();
+    let version = data.join("version-2");
+    assert!(
+        out.join("version-2/log.1").exists(),
+        "shipped from the beginning"
+    );
+    // Only ours purges while it runs as often as that.
+    assert!(
+        kind != Kind::Zabra || !version.join("log.1").exists(),
+        "nothing was purged"
+    );
 
     let manifest = fs::read_to_string(out.join("manifest.json")).unwrap();
     assert!(zxid_in(&manifest, "last_zxid") >= last);
