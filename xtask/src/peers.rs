@@ -34,6 +34,9 @@ pub(crate) fn java(workspace: &Workspace) -> crate::Result {
     if let Some(why) = no_java() {
         return skipped(why);
     }
+    if !setup::releases_ready(workspace) {
+        return skipped("releases of Apache ZooKeeper are missing (`cargo xtask setup`)");
+    }
     rust_tests(workspace, "peers", &["java::", "backup::"])
 }
 
