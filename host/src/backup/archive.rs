@@ -8,7 +8,7 @@
 //! ```
 
 use core::time::Duration;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -164,11 +164,9 @@ fn prepare(directories: &[PathBuf], take: Take) -> Result<(Made, Frozen), Error>
 /// Keeps the snapshot and the logs that a server would read.
 fn keep_needed(files: &mut Frozen, snapshot: Option<Zxid>) {
     let base = snapshot.unwrap_or_default();
-    let newest_snapshot = snapshots(files)
-        .filter(|(zxid, _)| Some(*zxid) == snapshot)
-        .next_back();
+    let newest_snapshot = snapshots(files).rfind(|(zxid, _)| Some(*zxid) == snapshot);
     // As recovery does: all logs that begin after it, and the one before these.
-    let first_log = logs(files).filter(|(first, _)| *first <= base).next_back();
+    let first_log = logs(files).rfind(|(first, _)| *first <= base);
     let first_log = first_log.map_or(Zxid::ZERO, |(first, _)| first);
     files.retain(|name| {
         if names::parse_snapshot(name).is_some() {
@@ -200,7 +198,7 @@ pub(super) fn partial(out: &Path) -> PathBuf {
 fn write_file(manifest: &Manifest, files: &Frozen, out: &Path) -> Result<(), Error> {
     let temporary = partial(out);
     let failed = |error: io::Error| Error::at(&temporary, "write it", &error);
-    let mut file = File::create(&temporary).map_err(failed)?;
+    let mut file = create_private(&temporary).map_err(failed)?;
     let written = write_archive(manifest, files, &mut file)
         .and_then(|()| file.sync_all().map_err(failed))
         .and_then(|()| rename_durably(&temporary, out));
@@ -244,7 +242,8 @@ fn write_directory(manifest: &Manifest, files: &Frozen, out: &Path) -> Result<()
 
 fn fill_directory(manifest: &Manifest, files: &Frozen, directory: &Path) -> Result<(), Error> {
     let below = directory.join(store::VERSION);
-    fs::create_dir_all(&below).map_err(|error| Error::at(&below, "create it", &error))?;
+    create_private_directory(directory)?;
+    create_private_directory(&below)?;
     for (entry, part) in entries(manifest, files) {
         let mut content = Hashed::new(part, entry.bytes);
         copy_durably(&mut content, &directory.join(&entry.name))?;
@@ -268,11 +267,32 @@ fn entries<'a>(
 /// Writes a new file, durably but for its name.
 pub(super) fn copy_durably(content: &mut impl Read, to: &Path) -> Result<(), Error> {
     let mut copy = || {
-        let mut file = File::create(to)?;
+        let mut file = create_private(to)?;
         io::copy(content, &mut file)?;
         file.sync_all()
     };
     copy().map_err(|error| Error::at(to, "write it", &error))
+}
+
+/// Creates or empties a file that only its owner can read: a backup has every znode, whatever its
+/// ACL.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    let mut open = OpenOptions::new();
+    open.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut open, 0o600);
+    open.open(path)
+}
+
+/// The same for a directory, which may be there.
+pub(super) fn create_private_directory(path: &Path) -> Result<(), Error> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(path)
+        .map_err(|error| Error::at(path, "create it", &error))
 }
 
 /// Gives a file its name, and makes that durable.
@@ -333,7 +353,6 @@ fn changed(part: &Part) -> Error {
 fn header(bytes: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes);
-    // Whoever can read the backup has every znode, whatever its ACL.
     header.set_mode(0o600);
     header.set_mtime(now_seconds());
     header

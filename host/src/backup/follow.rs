@@ -19,11 +19,11 @@ use zabra_core::tree::Loader;
 use zabra_core::wire::log::{End, RECORD_HEAD_BYTES, Record};
 use zabra_core::wire::txn::TxnHeader;
 
-use super::archive::{copy_durably, now, partial, rename_durably};
+use super::archive::{copy_durably, create_private_directory, now, partial, rename_durably};
 use super::manifest::{self, FileEntry, copy_hashed, hash};
-use super::source::store_directories;
+use super::source::{scan_log, store_directories};
 use super::state::{logs, snapshots};
-use super::{Error, Manifest, format_time, scan_log};
+use super::{Error, Manifest, format_time};
 use crate::store::{self, Frozen, Part};
 
 const LOCK: &str = "zabra.lock";
@@ -97,7 +97,8 @@ impl Follower {
             // A follower that was killed before it had anything left no more than this.
             refuse_foreign(out)?;
         }
-        fs::create_dir_all(&below).map_err(|error| Error::at(&below, "create it", &error))?;
+        create_private_directory(out)?;
+        create_private_directory(&below)?;
         let mut follower = Self {
             sources: store_directories(sources),
             out: out.to_owned(),
@@ -362,6 +363,8 @@ impl Follower {
         let failed = |error: io::Error| Error::at(&path, "write it", &error);
         let mut open = OpenOptions::new();
         let open = open.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(open, 0o600);
         let mut file = open.open(&path).map_err(failed)?;
         // What is beyond was written before we were killed.
         file.set_len(from).map_err(failed)?;

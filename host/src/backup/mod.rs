@@ -25,7 +25,7 @@ pub use follow::{Follower, Shipped};
 pub use manifest::{FileEntry, Manifest, VERSION};
 pub use moment::{format_time, parse_time};
 pub use restore::{Occupied, Restored, restore, restore_tree};
-pub use source::{Source, scan_log, settle};
+pub use source::{Source, read_log};
 pub use state::{Point, State};
 pub use subtree::{Existing, Subtree, Written, is_below};
 pub use verify::{Content, check_log, check_order};

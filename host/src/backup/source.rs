@@ -15,9 +15,9 @@ use super::{Error, FileEntry};
 use crate::store::{self, Frozen, Part};
 
 /// How often a log that seems damaged is read again: a record that is being written looks like that.
-const READS_MAX: u32 = 5;
+const READS_MAX: u32 = 4;
 /// Between two of these.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(20);
 /// How much of a log is read at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -51,14 +51,12 @@ impl Source {
 }
 
 /// The files of a server's data directories: `dataDir` and `dataLogDir`, or the `version-2` in them.
-/// Logs that are being written end where they end now.
 ///
 /// # Errors
 /// They cannot be read, or hold nothing.
 pub(super) fn data_directories(paths: &[impl AsRef<Path>]) -> Result<Frozen, Error> {
     let directories = store_directories(paths);
-    let mut files = Frozen::open(&directories)?;
-    settle(&mut files)?;
+    let files = Frozen::open(&directories)?;
     if files.parts().next().is_none() {
         let names: Vec<_> = directories
             .iter()
@@ -174,29 +172,20 @@ fn add(files: &mut Frozen, entry: &FileEntry, part: Part) -> Result<(), Error> {
 }
 
 /// Lets every log end after its last whole record, if nothing but a write that has not ended
-/// follows there.
+/// follows there: then what is written meanwhile is not seen.
 ///
 /// What is damaged stays as it is, for whoever reads it to say so.
 ///
 /// # Errors
 /// A log cannot be read.
-pub fn settle(files: &mut Frozen) -> Result<(), Error> {
+pub(super) fn settle(files: &mut Frozen) -> Result<(), Error> {
     let logs: Vec<_> = logs(files).collect();
     for (index, (_, name)) in logs.iter().enumerate() {
         let Some(part) = files.part(name) else {
             continue;
         };
-        let mut end = scan_log(part, 0, &mut |_| Some(()))?;
-        for _ in 1..READS_MAX {
-            // The server wrote while we read: some of it we saw before it came, some after.
-            if !matches!(end, Some(End::Damaged(_))) {
-                break;
-            }
-            thread::sleep(PAUSE);
-            end = scan_log(part, 0, &mut |_| Some(()))?;
-        }
         let newest = index + 1 == logs.len();
-        match end {
+        match read_log(part, &mut |_| Some(()))? {
             Some(End::Clean { at }) => files.shorten(name, at),
             Some(End::Torn { at }) if newest => files.shorten(name, at),
             _ => {}
@@ -205,12 +194,37 @@ pub fn settle(files: &mut Frozen) -> Result<(), Error> {
     Ok(())
 }
 
+/// Reads the records of a log, which may be written meanwhile, until `sink` wants no more. Says how
+/// the log ends, if it came there.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_log(
+    part: &Part,
+    sink: &mut dyn FnMut(Record<'_>) -> Option<()>,
+) -> Result<Option<End>, Error> {
+    let mut at = 0;
+    let mut reads = 0;
+    loop {
+        let end = scan_log(part, at, &mut |record| {
+            at = record.end();
+            sink(record)
+        })?;
+        reads += 1;
+        // The server wrote while we read: some of it we saw before it came, some after.
+        if reads == READS_MAX || !matches!(end, Some(End::Damaged(_))) {
+            return Ok(end);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
 /// Reads the records of a log from `offset` on, which is 0 or the end of a record, until `sink`
 /// wants no more. Says how the log ends, if it came there; offsets are those in the file.
 ///
 /// # Errors
 /// It cannot be read.
-pub fn scan_log(
+pub(super) fn scan_log(
     part: &Part,
     offset: u64,
     sink: &mut dyn FnMut(Record<'_>) -> Option<()>,

@@ -11,7 +11,8 @@ use zabra_core::store::recovery::{Note, RecoverError, recover};
 use zabra_core::tree::{LoadError, Loader, Tree};
 use zabra_core::wire::txn::TxnHeader;
 
-use super::{Error, format_time, scan_log};
+use super::source::settle;
+use super::{Error, format_time, read_log};
 use crate::store::Frozen;
 
 /// Which state is wanted.
@@ -61,6 +62,7 @@ impl State {
     /// # Errors
     /// As of [`State::read`].
     pub fn replay(files: &mut Frozen, point: Point) -> Result<Self, Error> {
+        settle(files)?;
         let target = match point {
             Point::Newest => None,
             Point::Time(time) => Some(last_until(files, time)?),
@@ -197,7 +199,7 @@ fn last_until(files: &Frozen, time: UnixMillis) -> Result<Zxid, Error> {
         let Some(part) = files.part(&name) else {
             continue;
         };
-        scan_log(part, 0, &mut |record| {
+        read_log(part, &mut |record| {
             let mut input = record.payload;
             let header: TxnHeader = jute::take(&mut input).ok()?;
             if header.time.0 > time.0 {
@@ -231,9 +233,10 @@ fn last_until(files: &Frozen, time: UnixMillis) -> Result<Zxid, Error> {
 fn leave_out_later(files: &mut Frozen, target: Zxid) -> Result<(), Error> {
     let first_snapshot = snapshots(files).next();
     let first_log = logs(files).next();
-    let oldest = match (&first_snapshot, &first_log) {
-        (Some((zxid, _)), _) => *zxid,
-        _ => Zxid::ZERO,
+    let oldest = match (first_snapshot, first_log) {
+        // From the first transaction of all, no snapshot is needed.
+        (_, Some((Zxid(1), _))) | (None, _) => Zxid::ZERO,
+        (Some((zxid, _)), _) => zxid,
     };
     if target < oldest {
         return Err(Error::new(format!(

@@ -9,7 +9,7 @@ use zabra_core::wire::log::End;
 use zabra_core::wire::txn;
 
 use super::state::logs;
-use super::{Error, scan_log};
+use super::{Error, read_log};
 use crate::store::{Frozen, Part};
 
 /// What one log holds.
@@ -30,7 +30,7 @@ pub struct Content {
 pub fn check_log(part: &Part) -> Result<Content, Error> {
     let mut txns = 0;
     let mut range = None;
-    let end = scan_log(part, 0, &mut |record| {
+    let end = read_log(part, &mut |record| {
         txns += 1;
         let (first, _) = range.unwrap_or((record.zxid, record.zxid));
         range = Some((first, record.zxid));

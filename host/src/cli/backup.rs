@@ -14,7 +14,7 @@ use crate::backup::{Follower, Format, Made, Manifest, Shipped, Take};
 pub(super) const AFTER_HELP: &str = "\
 The server, ours or Apache ZooKeeper 3.4 to 3.9, may run: its files are read, nothing is written
 there and nobody waits. What clients were told before the backup began is in it. It is read once,
-as a server would, before it is called one.
+as a server would, before it is called a backup; so the whole state must fit in memory.
 
     zabra backup /var/lib/zookeeper zoo.tar           the newest state
     zabra backup --all /var/lib/zookeeper zoo.tar     all states that are still there
@@ -26,8 +26,8 @@ as a server would, before it is called one.
 A backup has every znode, whatever its ACL, and the digests of passwords in ACLs: let nobody read it
 who may not read them. `zabra restore --help` says how to bring it back.
 
-Exit codes: 0 the backup is whole and durable, 1 there is none (or, with --follow, nothing new),
-2 wrong command line";
+Exit codes: 0 the backup is whole and durable, 1 it could not be made (or, with --follow, not be
+added to), 2 wrong command line";
 
 /// `zabra backup`.
 #[derive(clap::Args)]

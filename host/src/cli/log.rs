@@ -11,7 +11,7 @@ use zabra_core::wire::txn;
 
 use super::failure::{Failure, count, tell};
 use super::show::{Lines, TxnLine, parse_zxid, touches};
-use crate::backup::{Content, Source, check_log, check_order, scan_log};
+use crate::backup::{Content, Source, check_log, check_order, read_log};
 use crate::store::{Frozen, Part};
 
 /// What `--help` says at its end.
@@ -84,7 +84,7 @@ fn groups(sources: &[PathBuf]) -> Result<Vec<Frozen>, Failure> {
         let mut place = name.into_owned();
         let part = Part::open(source)?;
         if names::parse_log(&place).is_none() {
-            scan_log(&part, 0, &mut |record| {
+            read_log(&part, &mut |record| {
                 place = names::log(record.zxid);
                 None
             })?;
@@ -108,7 +108,8 @@ fn is_log(path: &Path) -> Result<bool, Failure> {
     let part = Part::open(path)?;
     let mut magic = Vec::new();
     let mut content = io::Read::take(part.reader(TAR_MAGIC_AT), TAR_MAGIC.len() as u64);
-    io::Read::read_to_end(&mut content, &mut magic)?;
+    io::Read::read_to_end(&mut content, &mut magic)
+        .map_err(|error| Failure::Failed(format!("{}: cannot read it: {error}", path.display())))?;
     Ok(magic != TAR_MAGIC)
 }
 
@@ -141,7 +142,7 @@ fn print(files: &Frozen, args: &Args, lines: &mut Lines) -> Result<bool, Failure
                 }
             }
         };
-        let end = scan_log(part, 0, &mut print)?;
+        let end = read_log(part, &mut print)?;
         if let Some(error) = failed {
             return Err(error.into());
         }
@@ -196,14 +197,19 @@ fn print_record(
 /// Checks some logs, one by one and together; says whether they are well.
 fn verify(files: &Frozen, lines: &mut Lines) -> Result<bool, Failure> {
     let mut problems = Vec::new();
-    for (_, part) in sorted(files) {
+    let mut read = files.clone();
+    for (name, part) in sorted(files) {
         let content = check_log(part)?;
+        if let End::Clean { at } = content.end {
+            // What a server writes meanwhile is not judged.
+            read.shorten(name, at);
+        }
         lines.text(&format!("{}: {}", part.location(), summary(&content)))?;
         problems.extend(damage(part, &content.end));
     }
     // What is damaged is in no order.
     if problems.is_empty() {
-        match check_order(files) {
+        match check_order(&read) {
             Ok(notes) => {
                 lines.flush()?;
                 for note in notes {
@@ -257,8 +263,8 @@ fn remark(part: &Part, end: &End) -> Option<String> {
             "{place}: it is empty, the server stopped while creating it"
         )),
         End::Torn { at } => Some(format!(
-            "{place}: at offset {at} a write was cut short, so it was never confirmed to a client; \
-             a server that starts cuts it off"
+            "{place}: at offset {at} a write was cut short, or is not done yet, so it was never \
+             confirmed to a client; a server that starts cuts it off"
         )),
     }
 }

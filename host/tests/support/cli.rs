@@ -3,6 +3,8 @@
 use std::env;
 use std::process::{Command, Stdio};
 
+use super::process::is_baseline;
+
 /// Exit code, standard output and standard error.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -13,7 +15,9 @@ pub(crate) struct Run {
 
 /// The program with these arguments, and none of this process's settings.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let binary = env::var_os("PEERS_SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_zabra").into());
+    // With the baseline, only servers are somebody else's.
+    let binary = env::var_os("PEERS_SERVER").filter(|_| !is_baseline());
+    let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_zabra").into());
     let mut command = Command::new(binary);
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
