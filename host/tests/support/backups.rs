@@ -33,11 +33,13 @@ const OPTIONS: &[&str] = &[
     "DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=",
 ];
 
-fn text(path: &Path) -> &str {
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn wait_for_changes(writers: &Writers, more: usize) {
+/// Waits until so many more changes are confirmed.
+pub(crate) fn wait_for_changes(writers: &Writers, more: usize) {
     let (_, before) = writers.last();
     let end = Instant::now() + TIME_MAX;
     while writers.last().1 < before + more {
@@ -46,7 +48,8 @@ fn wait_for_changes(writers: &Writers, more: usize) {
     }
 }
 
-fn zxid_in(json: &str, field: &str) -> i64 {
+/// A zxid in a manifest.
+pub(crate) fn zxid_in(json: &str, field: &str) -> i64 {
     let value: serde_json::Value = serde_json::from_str(json).unwrap();
     let text = value[field].as_str().unwrap().to_owned();
     i64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
