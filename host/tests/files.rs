@@ -265,6 +265,29 @@ fn every_damage_is_named_and_nothing_is_changed() {
 }
 
 #[test]
+fn a_log_without_a_snapshot_is_judged_by_its_beginning() {
+    let home = Directory::new("files-alone");
+    let log = "log.1";
+    fs::copy(
+        format!("{}/{log}", data("standalone-3.9.5")),
+        home.path().join(log),
+    )
+    .unwrap();
+    let run = zabra_must(&["snapshot", "--verify", text(home.path())]);
+    assert!(run.out.contains("sound, the state at 0xf"), "{}", run.out);
+    fs::rename(home.path().join(log), home.path().join("log.2")).unwrap();
+    let run = zabra(&["snapshot", "--verify", text(home.path())]);
+    assert_eq!(run.code, Some(1), "{}", run.out);
+    let run = zabra(&["log", "--verify", text(home.path())]);
+    assert_eq!(run.code, Some(1), "{}", run.out);
+    assert!(
+        run.err.contains("expected 0x2 as the first transaction"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
 fn a_damaged_snapshot_is_named() {
     for (case, words) in [
         ("snap_corrupt_body", "it ends too early"),

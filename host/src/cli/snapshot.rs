@@ -121,14 +121,14 @@ fn verify(args: &Show) -> Result<(), Failure> {
             .parts()
             .filter(|(name, _)| names::parse_snapshot(name).is_some())
             .collect();
-        let several = files.parts().count() > 1;
+        let alone = snapshots.len() == 1 && files.parts().count() == 1;
         let mut checks = Vec::new();
         for (name, part) in snapshots {
             let mut one = Frozen::default();
             one.insert(name.to_owned(), part.clone());
             checks.push((part.location().to_owned(), State::read(&one, Point::Newest)));
         }
-        if several {
+        if !alone {
             checks.push((source.clone(), State::read(&files, point)));
         }
         for (place, state) in checks {

@@ -82,6 +82,13 @@ pub(crate) fn backs_up_while_clients_write(test: &str, kind: Kind, into: &[Kind]
         let out = home.path().join(format!("{index}.tar"));
         let run = zabra_must(&["backup", "--json", text(&data), text(&out)]);
         let zxid = zxid_in(&run.out, "last_zxid");
+        // Whoever looks at files that are being written is not told of damage.
+        zabra_must(&["log", "--verify", text(&data)]);
+        zabra_must(&["log", "--path", "/load/0-1", text(&data)]);
+        if kind == Kind::Zabra {
+            // Apache ZooKeeper writes snapshots under their names.
+            zabra_must(&["snapshot", "--verify", text(&data)]);
+        }
         assert!(
             zxid >= confirmed,
             "0x{confirmed:x} was confirmed before 0x{zxid:x}"
