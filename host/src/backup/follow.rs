@@ -77,6 +77,15 @@ pub struct Shipped {
     pub warnings: Vec<String>,
 }
 
+/// Which of the snapshots that are not here yet are wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Each, for the log does not lead to all of them.
+    All,
+    /// One.
+    Newest,
+}
+
 impl Shipped {
     /// Whether anything was added or is to be said.
     #[must_use]
@@ -156,15 +165,28 @@ impl Follower {
         let files = Frozen::open(&self.sources)?;
         let mut shipped = Shipped::default();
         let removed = self.take_back(&files, &mut shipped)?;
-        self.ship_snapshots(&files, &mut shipped)?;
-        self.ship_logs(&files, &mut shipped)?;
-        shipped.last = self.last.map(|(zxid, _)| zxid);
-        if shipped.bytes > 0 || removed {
-            self.ship_epochs(&files)?;
-            store::sync_directory(&self.out.join(store::VERSION))?;
-            self.write_manifest()?;
+        if self.snapshots().next().is_none() {
+            self.ship_snapshots(&files, Which::Newest, &mut shipped)?;
         }
+        // The log first, before more of it is purged; a snapshot only spares a restore some of it,
+        // unless it was purged already.
+        let gap = self.ship_logs(&files, &mut shipped)?;
+        self.ship_epochs(&files)?;
+        if shipped.bytes > 0 || removed {
+            self.commit()?;
+        }
+        let which = if gap { Which::All } else { Which::Newest };
+        if self.ship_snapshots(&files, which, &mut shipped)? {
+            self.commit()?;
+        }
+        shipped.last = self.last.map(|(zxid, _)| zxid);
         Ok(shipped)
+    }
+
+    /// Makes what was shipped part of the backup.
+    fn commit(&self) -> Result<(), Error> {
+        store::sync_directory(&self.out.join(store::VERSION))?;
+        self.write_manifest()
     }
 
     /// Forgets what the server has taken back: transactions that were never committed.
@@ -227,18 +249,21 @@ impl Follower {
         Ok(time)
     }
 
-    /// Ships snapshots that are whole and newer than those that are here: the newest to begin with,
-    /// later every one, so that what was purged before it was shipped leaves as small a gap as can
-    /// be.
-    fn ship_snapshots(&mut self, files: &Frozen, shipped: &mut Shipped) -> Result<(), Error> {
+    /// Ships snapshots that are whole and newer than those that are here; says whether there were
+    /// any.
+    fn ship_snapshots(
+        &mut self,
+        files: &Frozen,
+        which: Which,
+        shipped: &mut Shipped,
+    ) -> Result<bool, Error> {
         let newest = self.snapshots().max();
-        let mut candidates: Vec<_> = snapshots(files)
-            .filter(|(zxid, _)| newest.is_none_or(|newest| *zxid > newest))
-            .collect();
-        if newest.is_none() {
-            candidates.reverse();
-        }
-        for (zxid, name) in candidates {
+        let before = shipped.snapshots;
+        let later = |zxid: &Zxid| newest.is_none_or(|newest| *zxid > newest);
+        for (zxid, name) in snapshots(files).rev() {
+            if !later(&zxid) {
+                break;
+            }
             let Some(part) = files.part(&name) else {
                 continue;
             };
@@ -263,11 +288,11 @@ impl Follower {
             );
             shipped.snapshots += 1;
             shipped.bytes += bytes;
-            if newest.is_none() {
+            if which == Which::Newest {
                 break;
             }
         }
-        Ok(())
+        Ok(shipped.snapshots > before)
     }
 
     /// The zxids of the snapshots that are here.
@@ -276,17 +301,19 @@ impl Follower {
         names.filter_map(|name| Some(names::parse_snapshot(name)?.0))
     }
 
-    fn ship_logs(&mut self, files: &Frozen, shipped: &mut Shipped) -> Result<(), Error> {
+    /// Ships what was added to the logs; says whether something is missing before that.
+    fn ship_logs(&mut self, files: &Frozen, shipped: &mut Shipped) -> Result<bool, Error> {
+        let mut gap = false;
         let base = self.snapshots().min().unwrap_or(Zxid::ZERO);
         let all: Vec<_> = logs(files).collect();
         // As recovery does: all logs that begin after it, and the one before these.
         let later = all.partition_point(|(first, _)| *first <= base);
         for (first, name) in all.into_iter().skip(later.saturating_sub(1)) {
             if let Some(part) = files.part(&name) {
-                self.ship_log(first, &name, part, shipped)?;
+                gap |= self.ship_log(first, &name, part, shipped)?;
             }
         }
-        Ok(())
+        Ok(gap)
     }
 
     fn ship_log(
@@ -295,10 +322,10 @@ impl Follower {
         name: &str,
         part: &Part,
         shipped: &mut Shipped,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let from = self.files.get(name).map_or(0, |copy| copy.bytes);
         if from > 0 && !has_more(part, from)? {
-            return Ok(());
+            return Ok(false);
         }
         let mut last = None;
         let mut newest = None;
@@ -312,8 +339,9 @@ impl Follower {
         })?;
         let Some((end, seen)) = newest else {
             self.suspect(name, part, log_end, shipped);
-            return Ok(());
+            return Ok(false);
         };
+        let mut gap = false;
         if from == 0 {
             // What came before is in the last log that is here, or in the snapshot it began with.
             let before = self
@@ -321,7 +349,8 @@ impl Follower {
                 .map(|(zxid, _)| zxid)
                 .or_else(|| self.snapshots().min());
             let before = before.unwrap_or_default();
-            if !follows(before, first) {
+            gap = !follows(before, first);
+            if gap {
                 shipped.warnings.push(format!(
                     "the server purged transactions after {before} and before {first} before they \
                      were shipped; states from {before} to the next snapshot cannot be restored"
@@ -333,7 +362,7 @@ impl Follower {
         self.last = self.last.max(seen);
         shipped.txns += txns;
         shipped.bytes += end - from;
-        Ok(())
+        Ok(gap)
     }
 
     /// Says once that a log is damaged, when it has been for some rounds.

@@ -1,9 +1,9 @@
 //! Backups of a server while clients write, restored into others.
 
 use core::time::Duration;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::thread;
 use std::time::Instant;
 
@@ -112,7 +112,7 @@ pub(crate) fn follows_while_clients_write(test: &str, kind: Kind, into: &[Kind])
         .iter()
         .map(|option| match *option {
             // More than is written while nobody follows.
-            "autopurge.snapRetainCount=3" => "autopurge.snapRetainCount=8",
+            "autopurge.snapRetainCount=3" => "autopurge.snapRetainCount=16",
             option => option,
         })
         .collect();
@@ -164,7 +164,10 @@ struct Follower(Child);
 impl Follower {
     fn start(data: &Path, out: &Path) -> Self {
         let mut command = command(&["backup", "--follow", text(data), text(out)]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        // To be looked at when a point cannot be restored.
+        let log = out.with_extension("log");
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        let process = command.stdout(log.try_clone().unwrap()).stderr(log).spawn();
         Self(process.unwrap())
     }
 
