@@ -22,7 +22,7 @@ use zabra_core::wire::txn::TxnHeader;
 use super::archive::{copy_durably, create_private_directory, now, partial, rename_durably};
 use super::manifest::{self, FileEntry, copy_hashed, hash};
 use super::source::{scan_log, store_directories};
-use super::state::{logs, snapshots};
+use super::state::{follows, logs, snapshots};
 use super::{Error, Manifest, format_time};
 use crate::store::{self, Frozen, Part};
 
@@ -521,11 +521,6 @@ fn is_whole(files: &Frozen, zxid: Zxid, name: &str) -> bool {
     };
     let read = files.read(name, 0, &mut sink).is_ok();
     read && taken && loader.snapshot_end().is_ok()
-}
-
-/// Whether no transaction can be missing between the two.
-fn follows(before: Zxid, first: Zxid) -> bool {
-    first <= Zxid(before.0.saturating_add(1)) || first.0 & 0xffff_ffff == 1
 }
 
 fn seen(record: &Record<'_>) -> Option<(Zxid, UnixMillis)> {

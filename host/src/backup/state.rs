@@ -214,6 +214,13 @@ fn last_until(files: &Frozen, time: UnixMillis) -> Result<Zxid, Error> {
         }
     }
     match (before, later) {
+        (Some(before), Some(later)) if !follows(before, later.zxid) => Err(Error::new(format!(
+            "expected to know what happened until {}, found no transactions between {before} and \
+             {}; choose {before} with --zxid, or a time from {} on",
+            format_time(time),
+            later.zxid,
+            format_time(later.time)
+        ))),
         (Some(zxid), _) => Ok(zxid),
         (None, Some(first)) => Err(Error::new(format!(
             "expected a time after the first transaction that is there, {} of {}, found {}; choose \
@@ -250,6 +257,12 @@ fn leave_out_later(files: &mut Frozen, target: Zxid) -> Result<(), Error> {
         first.is_none_or(|first| first <= target)
     });
     Ok(())
+}
+
+/// Whether no transaction can be missing between the two: zxids of an epoch have no gaps and begin
+/// with 1.
+pub(super) const fn follows(before: Zxid, zxid: Zxid) -> bool {
+    zxid.0 <= before.0.saturating_add(1) || zxid.counter() == 1
 }
 
 /// The logs in their order.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::support::cli::{command, zabra, zabra_must};
-use super::support::process::Directory;
+use super::support::process::{Directory, copy_directory};
 use super::{CASES, all, data, json_lines, text};
 
 #[test]
@@ -127,6 +127,25 @@ fn a_time_is_the_last_state_before_it() {
         run.err
     );
     assert!(!to.exists());
+}
+
+#[test]
+fn a_time_of_which_transactions_are_missing_is_no_state() {
+    let home = Directory::new("files-gap");
+    let case = data("standalone-3.9.5");
+    let lines = json_lines(&zabra_must(&["log", &case]).out);
+    let copy = home.path().join("copy");
+    copy_directory(Path::new(&case), &copy);
+    // 0x10 to 0x18.
+    fs::remove_file(copy.join("log.10")).unwrap();
+    let to = home.path().join("to");
+    let at = |zxid: usize| lines[zxid - 1]["time"].as_str().unwrap().to_owned();
+    let run = zabra(&["restore", "--time", &at(0x12), text(&copy), text(&to)]);
+    assert_eq!(run.code, Some(1), "{}", run.out);
+    let words = "found no transactions between 0xf and 0x19; choose 0xf with --zxid";
+    assert!(run.err.contains(words), "{}", run.err);
+    assert!(!to.exists());
+    zabra_must(&["restore", "--time", &at(0x28), text(&copy), text(&to)]);
 }
 
 #[test]
