@@ -1,5 +1,6 @@
 //! Zabra as a library: server, configuration and command line.
 
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod error;

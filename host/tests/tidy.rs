@@ -122,6 +122,7 @@ const CORE: &[(&str, &[&str])] = &[
 
 /// Module of the host, and what it may import besides itself.
 const HOST: &[(&str, &[&str])] = &[
+    ("backup", &["store"]),
     ("config", &["host_facts"]),
     ("error", &["config", "tls"]),
     ("host_facts", &[]),
@@ -145,6 +146,7 @@ const HOST: &[(&str, &[&str])] = &[
         "cli",
         &[
             "Error",
+            "backup",
             "config",
             "error",
             "host_facts",

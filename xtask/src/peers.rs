@@ -34,7 +34,10 @@ pub(crate) fn java(workspace: &Workspace) -> crate::Result {
     if let Some(why) = no_java() {
         return skipped(why);
     }
-    rust_tests(workspace, "peers", &["java::", "sasl::"])
+    if !setup::releases_ready(workspace) {
+        return skipped("releases of Apache ZooKeeper are missing (`cargo xtask setup`)");
+    }
+    rust_tests(workspace, "peers", &["java::", "sasl::", "backup::"])
 }
 
 pub(crate) fn zkcli(workspace: &Workspace) -> crate::Result {

@@ -10,8 +10,8 @@ use crate::workspace::{Workspace, ask, on_path, run};
 use crate::{torture, wasm};
 
 pub(crate) const ZOOKEEPER_JAR: &str = "/usr/share/java/zookeeper.jar";
-/// Releases of Apache ZooKeeper beside Debian's: the last of each line from 3.5 to 3.9.
-const RELEASES: &[&str] = &["3.5.10", "3.6.4", "3.7.2", "3.8.6", "3.9.5"];
+/// Releases of Apache ZooKeeper beside Debian's: the last of each line from 3.4 to 3.9.
+const RELEASES: &[&str] = &["3.4.14", "3.5.10", "3.6.4", "3.7.2", "3.8.6", "3.9.5"];
 pub(crate) const C_CLIENT_HEADER: &str = "/usr/include/zookeeper/zookeeper.h";
 /// Not in the PATH of everyone. `zabra ensemble start` is tested with it.
 const SSHD: &str = "/usr/sbin/sshd";

@@ -119,6 +119,19 @@ impl Loader {
         }
     }
 
+    /// The tree as far as it was read.
+    #[must_use]
+    pub const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The transaction up to which the log must be replayed before a fuzzy snapshot that was read
+    /// has its digest; `None` if it is exact, has no digest, or the log was replayed so far.
+    #[must_use]
+    pub fn fuzzy_until(&self) -> Option<Zxid> {
+        self.later.map(|(zxid, _)| zxid)
+    }
+
     /// The tree, with the transactions after which its digest was not what the log says, and the
     /// paths of ephemeral znodes that had no session and are gone.
     #[must_use]

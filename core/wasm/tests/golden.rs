@@ -358,7 +358,7 @@ fn input_name(input: &Input) -> &'static str {
     }
 }
 
-const INPUTS: usize = 10;
+const INPUTS: usize = 11;
 
 fn output_name(output: &Output) -> &'static str {
     match output {

@@ -3,11 +3,17 @@
 //! Exit codes: 0 after a clean stop, 1 when something failed while running, 2 when the command line
 //! or the configuration is wrong.
 
+pub mod backup;
 pub mod bench;
 pub mod doctor;
 pub mod ensemble;
+mod failure;
+pub mod log;
 pub mod probe;
+pub mod restore;
 pub mod server;
+mod show;
+pub mod snapshot;
 #[cfg(feature = "wasm-runtime")]
 pub mod wasm;
 
@@ -31,16 +37,28 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Copies what a server has on disk, while it runs.
+    #[command(after_long_help = backup::AFTER_HELP)]
+    Backup(backup::Args),
     /// Loads a server, or times its start.
     Bench(bench::BenchArgs),
     /// Says what is wrong with a configuration, a data directory or servers, and what to do
     Doctor(doctor::Args),
     /// Runs an ensemble on this machine, or looks at one anywhere.
     Ensemble(ensemble::Args),
+    /// Prints the transactions in logs, or checks whether the logs are whole.
+    #[command(after_long_help = log::AFTER_HELP)]
+    Log(log::Args),
     /// Says by its exit code whether a server serves, for orchestrators
     Probe(probe::Args),
+    /// Brings a backup back: all of it or one subtree, as it was at any point.
+    #[command(after_long_help = restore::AFTER_HELP)]
+    Restore(restore::Args),
     /// Runs a server until it is told to stop.
     Server(server::Args),
+    /// Prints the znodes in a snapshot, a data directory or a backup, checks or compares them.
+    #[command(after_long_help = snapshot::AFTER_HELP)]
+    Snapshot(snapshot::Args),
     /// Compiles a core that is a WebAssembly module, or finds out why one trapped.
     #[cfg(feature = "wasm-runtime")]
     Wasm(wasm::Args),
@@ -66,6 +84,7 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
+        Some(Command::Backup(args)) => backup::main(&args),
         Some(Command::Bench(args)) => match bench::run(args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -76,8 +95,11 @@ pub fn main() -> ExitCode {
         },
         Some(Command::Doctor(args)) => doctor::main(&args),
         Some(Command::Ensemble(args)) => ensemble::main(args),
+        Some(Command::Log(args)) => log::main(&args),
         Some(Command::Probe(args)) => probe::main(&args),
+        Some(Command::Restore(args)) => restore::main(&args),
         Some(Command::Server(args)) => server::main(args),
+        Some(Command::Snapshot(args)) => snapshot::main(&args),
         #[cfg(feature = "wasm-runtime")]
         Some(Command::Wasm(args)) => wasm::main(&args),
         None => server::main(server::Args::from(cli.server)),

@@ -7,7 +7,6 @@
 //!
 //! Source: ZooKeeper `SnapStream`, xerial `SnappyOutputStream`. Numbers are big-endian.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 
 use flate2::read::MultiGzDecoder;
@@ -24,7 +23,7 @@ const BLOCK_BYTES: usize = 32 << 10;
 const BLOCK_BYTES_MAX: usize = 64 << 20;
 
 /// The uncompressed content of a file.
-pub(super) fn reader(file: File, compression: Compression) -> Box<dyn Read> {
+pub(super) fn reader(file: impl Read + 'static, compression: Compression) -> Box<dyn Read> {
     match compression {
         Compression::Gzip => Box::new(MultiGzDecoder::new(file)),
         Compression::None => Box::new(file),

@@ -20,7 +20,7 @@ use super::disk::sync_directory;
 use super::{Error, FsDisk};
 
 /// The subdirectory that holds the files of the only version there is.
-const VERSION: &str = "version-2";
+pub const VERSION: &str = "version-2";
 
 const LOCK: &str = "zabra.lock";
 

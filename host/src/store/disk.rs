@@ -142,21 +142,10 @@ impl Disk for FsDisk {
     ) -> Result<(), Error> {
         let path = self.directory.join(name);
         let compression = names::parse_snapshot(name).map_or(Compression::None, |found| found.1);
-        let mut buffer = vec![0; READ_BYTES];
         let mut read = || {
             let mut file = File::open(&path)?;
             file.seek(SeekFrom::Start(offset))?;
-            let mut content = compress::reader(file, compression);
-            loop {
-                let count = match content.read(&mut buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    other => other?,
-                };
-                match buffer.get(..count) {
-                    Some(bytes) if count > 0 && sink(bytes).is_continue() => {}
-                    _ => return Ok(()),
-                }
-            }
+            pump(compress::reader(file, compression), sink)
         };
         read().map_err(|source| Error::new(&path, "read the file", source))
     }
@@ -231,8 +220,26 @@ impl FsFile {
     }
 }
 
+/// Hands all of `content` to `sink`, piece by piece, until it breaks.
+pub(super) fn pump(
+    mut content: impl Read,
+    sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let count = match content.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        match buffer.get(..count) {
+            Some(bytes) if count > 0 && sink(bytes).is_continue() => {}
+            _ => return Ok(()),
+        }
+    }
+}
+
 /// Makes the names in a directory durable.
-pub(super) fn sync_directory(directory: &Path) -> Result<(), Error> {
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), Error> {
     // Elsewhere a directory cannot be opened, and its entries are as durable as the system likes.
     if !cfg!(unix) {
         return Ok(());

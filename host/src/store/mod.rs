@@ -7,15 +7,18 @@ mod compress;
 mod directories;
 mod disk;
 mod error;
+mod frozen;
 mod lanes;
 mod numbers;
 mod room;
 #[cfg(test)]
 mod tests;
 
-pub use directories::{Autocreate, Directories};
+pub use directories::{Autocreate, Directories, VERSION};
+pub(crate) use disk::sync_directory;
 pub use disk::{FsDisk, FsFile};
 pub use error::Error;
+pub use frozen::{Frozen, Part, Section};
 pub use lanes::{LaneOptions, Lanes, Report};
 pub use room::Room;
 pub(crate) use room::{free_min, space};

@@ -18,6 +18,7 @@ mod membership;
 mod mixed;
 mod quotas;
 mod rejoin;
+mod restored;
 mod rolling;
 mod sasl;
 mod session;

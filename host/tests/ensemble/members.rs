@@ -196,8 +196,12 @@ impl Ensemble {
 
     /// Takes from a member that does not run all that it knew except who it is.
     pub(crate) fn wipe(&self, id: Id) {
-        let data = self.member(id).home.join("data/version-2");
-        fs::remove_dir_all(data).unwrap();
+        fs::remove_dir_all(self.data(id).join("version-2")).unwrap();
+    }
+
+    /// A member's data directory.
+    pub(crate) fn data(&self, id: Id) -> PathBuf {
+        self.member(id).home.join("data")
     }
 
     /// Waits until one member leads and all others that run, and do not hang, follow or observe.
