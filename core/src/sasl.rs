@@ -8,6 +8,7 @@
 //!                              ◀──    rspauth: the server knows the password too
 //! ```
 //!
+//! Names and passwords are ASCII: clients do not agree on how others are hashed (RFC 2831 2.1.2.1).
 //! Only the quality `auth`, only `md5-sess`, one attempt for each connection. Whoever asks to act as
 //! another than it has the password of (`authzid`) acts as itself. How tokens travel is not said
 //! here.
@@ -146,7 +147,7 @@ fn verify(
     })
 }
 
-/// One end that asks to be let in: its answer to a challenge, and what it must then be told.
+/// One end that asks to be let in, as a user whose name has no quotes: its answer to a challenge, and what it must then be told.
 pub(crate) fn respond(
     place: &Place,
     challenge: &[u8],
@@ -158,7 +159,10 @@ pub(crate) fn respond(
     let fits = said.one("algorithm") == Some("md5-sess")
         && said.one("realm") == Some(place.host)
         && said.one("qop").is_none_or(offers_auth);
-    let (Some(nonce), true) = (said.one("nonce"), fits) else {
+    let nonce = said
+        .one("nonce")
+        .filter(|nonce| !nonce.contains(['"', '\\']));
+    let (Some(nonce), true) = (nonce, fits) else {
         return Err("its challenge is none of DIGEST-MD5 between servers of ZooKeeper");
     };
     let proof = Proof {
@@ -171,7 +175,6 @@ pub(crate) fn respond(
     };
     let response = proof.response("AUTHENTICATE");
     let Place { service, host } = place;
-    let (user, nonce) = (escaped(user), escaped(nonce));
     let answer = format!(
         "charset=utf-8,username=\"{user}\",realm=\"{host}\",nonce=\"{nonce}\",nc={COUNT},\
          cnonce=\"{cnonce}\",digest-uri=\"{service}/{host}\",maxbuf=65536,response={response},\
@@ -195,9 +198,9 @@ impl Proof<'_> {
     fn response(&self, method: &str) -> String {
         let Place { service, host } = self.place;
         let secret = digest(&[
-            &latin1(self.user),
+            self.user.as_bytes(),
             host.as_bytes(),
-            &latin1(self.password.reveal()),
+            self.password.reveal().as_bytes(),
         ]);
         let (nonce, cnonce) = (self.nonce.as_bytes(), self.cnonce.as_bytes());
         let session = [&secret[..], nonce, cnonce, self.authzid.as_bytes()];
@@ -221,23 +224,6 @@ impl Proof<'_> {
 #[inline(never)]
 fn digest(parts: &[&[u8]]) -> [u8; 16] {
     Md5::digest(parts.join(&b':')).into()
-}
-
-/// Latin-1 if it can be, else UTF-8. Source: RFC 2831 2.1.2.1, `DigestMD5Base.stringToByte_8859_1`.
-fn latin1(text: &str) -> Vec<u8> {
-    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
-    bytes.unwrap_or_else(|| text.as_bytes().to_vec())
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        if matches!(c, '"' | '\\') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
 }
 
 /// `key=value,key="value"`.

@@ -28,8 +28,7 @@ fn nonces() -> Nonces {
 fn users() -> Vec<(String, Secret)> {
     alloc::vec![
         ("test".into(), secret("secret")),
-        ("rené".into(), secret("mot de passe")),
-        ("a\"b\\".into(), secret("€")),
+        ("rene".into(), secret("mot \"de\" passe")),
     ]
 }
 
@@ -72,11 +71,7 @@ fn both_roles_say_what_zookeeper_says() {
 
 #[test]
 fn users_are_let_in_by_their_passwords() {
-    for (user, password) in [
-        ("test", "secret"),
-        ("rené", "mot de passe"),
-        ("a\"b\\", "€"),
-    ] {
+    for (user, password) in [("test", "secret"), ("rene", "mot \"de\" passe")] {
         assert_eq!(login(user, password, |answer| answer), Ok(user.into()));
     }
     for (user, password) in [
@@ -84,7 +79,7 @@ fn users_are_let_in_by_their_passwords() {
         ("test", ""),
         ("nobody", ""),
         ("", "secret"),
-        ("rené", "secret"),
+        ("rene", "secret"),
     ] {
         login(user, password, |answer| answer).unwrap_err();
     }

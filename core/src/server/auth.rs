@@ -226,10 +226,9 @@ fn name_is_valid(name: &str) -> bool {
     })
 }
 
-/// The identities that nobody can claim without showing that they are its own.
-pub(super) fn proven(ids: &[Id]) -> impl Iterator<Item = &Id> {
-    ids.iter()
-        .filter(|id| matches!(id.scheme.as_str(), "sasl" | "x509"))
+/// Whether this is an identity that nobody can claim without showing that it is its own.
+pub(super) fn is_proven(id: &Id) -> bool {
+    matches!(id.scheme.as_str(), "sasl" | "x509")
 }
 
 /// Hides the password hashes of a list from somebody who may not administer the znode. Source:

@@ -3,7 +3,6 @@
 //! Source of the order of checks: `ZooKeeperServer.processConnectRequest`, `reopenSession`.
 
 use alloc::format;
-use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
@@ -156,13 +155,8 @@ impl Server {
         // Before anything else is closed: who does not know the password must not disturb who does,
         // nor who has another certificate than the session's owner. (SASL comes after this.)
         let core = &mut self.core;
-        let pinned = core.pins.get(&session).map(Vec::as_slice);
-        let mut certificates = pinned
-            .unwrap_or_default()
-            .iter()
-            .filter(|id| id.scheme == "x509");
-        let is_owner = certificates.all(|id| conn.ids.contains(id));
-        if !core.password_is_right(session, given, &conn.ids) || !is_owner {
+        let is_anothers = core.is_anothers(session, &conn.ids);
+        if !core.password_is_right(session, given, &conn.ids) || is_anothers {
             return self.refuse_session(link, session);
         }
         if self.core.is_local(session) {

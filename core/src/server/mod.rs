@@ -37,9 +37,9 @@ use crate::ids::{Instant, LinkId, Seq, SessionId, Zxid};
 use crate::link::{LinkInput, LinkOutput, Port};
 use crate::machine::{Machine, Now};
 use crate::secret::Nonces;
+use crate::sorted;
 use crate::tree::watch::Watches;
 use crate::tree::{Loader, Tree};
-use crate::wire::records::Id;
 
 pub use auth::digest_id;
 pub use config::Config;
@@ -145,8 +145,8 @@ struct Core {
     digests_settled: bool,
     /// Local sessions whose clients have closed them in this step.
     locals_closed: Vec<SessionId>,
-    /// Of whom each session is whose client has shown who it is.
-    pins: BTreeMap<SessionId, Vec<Id>>,
+    /// Of whom each session is whose client has shown who it is: see `Core::may_act`.
+    pins: BTreeMap<SessionId, u64>,
     /// The sessions that have ZooKeeper's passwords: see [`config::SessionPasswords`].
     old_passwords: BTreeSet<SessionId>,
     nonces: Nonces,
@@ -295,7 +295,7 @@ impl Server {
             .sessions()
             .filter(|_| has_old)
             .map(|(session, _)| session);
-        let old_passwords = old_passwords.collect();
+        let old_passwords = sorted::set(old_passwords);
         let core = Core {
             pins: BTreeMap::new(),
             old_passwords,

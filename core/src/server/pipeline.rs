@@ -28,10 +28,15 @@ use crate::wire::records::Id;
 use crate::wire::txn::{self, DIGEST_VERSION, Txn, TxnDigest, TxnHeader};
 use crate::zab::membership::Membership;
 
-/// What stands for no SASL token.
-const NO_TOKEN: Option<&str> = None;
 /// Why somebody is refused who knows a session's password.
 const NOT_ITS_SESSION: &str = "its session was authenticated as another";
+
+/// Answers a SASL token, also when it is refused, with one or null.
+fn answer_token(conn: &mut Conn, xid: Xid, error: Option<ErrorCode>, token: Option<&str>) {
+    let error = error_field(error);
+    let zxid = Zxid::ZERO;
+    conn.frame(|out| jute::append(out, &(ReplyHeader { xid, zxid, error }, token)));
+}
 
 /// What became of a frame.
 enum Handled {
@@ -356,7 +361,7 @@ impl Core {
         let auth = &self.config.auth;
         let Some(users) = &auth.sasl_users else {
             // What a server without SASL says; the client then gives up by itself.
-            conn.answer(xid, Zxid::ZERO, &NO_TOKEN);
+            answer_token(conn, xid, None, None);
             return Handled::Go;
         };
         let token = token.map_or(&[][..], |token| token);
@@ -364,7 +369,7 @@ impl Core {
         let step = conn.sasl.evaluate(&CLIENTS, token, users, &mut self.nonces);
         let reason = match step {
             Ok(sasl::Step::Challenge(token)) => {
-                conn.answer(xid, Zxid::ZERO, &token);
+                answer_token(conn, xid, None, Some(&token));
                 return Handled::Go;
             }
             Ok(sasl::Step::Done { user, token }) => {
@@ -379,7 +384,7 @@ impl Core {
                 }
                 conn.admitted = self.admits(conn);
                 if conn.admitted {
-                    conn.answer(xid, Zxid::ZERO, &token);
+                    answer_token(conn, xid, None, Some(&token));
                     return Handled::Go;
                 }
                 NOT_ITS_SESSION
@@ -394,7 +399,7 @@ impl Core {
                 peer: conn.peer,
                 reason: reason.into(),
             });
-            conn.answer(xid, Zxid::ZERO, &NO_TOKEN);
+            answer_token(conn, xid, None, None);
             return Handled::Go;
         }
         let error = if required {
@@ -402,12 +407,7 @@ impl Core {
         } else {
             ErrorCode::AUTH_FAILED
         };
-        conn.frame(|out| {
-            let error = error_field(Some(error));
-            let zxid = Zxid::ZERO;
-            jute::append(out, &ReplyHeader { xid, zxid, error });
-            jute::append(out, &NO_TOKEN);
-        });
+        answer_token(conn, xid, Some(error), None);
         Handled::Refuse(reason)
     }
 

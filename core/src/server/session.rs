@@ -6,7 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::Core;
-use super::auth::proven;
+use super::auth::is_proven;
 use super::config::SessionPasswords;
 use super::conn::Conn;
 use crate::ids::{Instant, SessionId};
@@ -216,6 +216,9 @@ fn certificate(ids: &[Id]) -> &str {
     of_certificate.map_or("", |id| &id.id)
 }
 
+/// What is set in the number that is remembered of a certificate's identity.
+const OF_CERTIFICATE: u64 = 1;
+
 impl Core {
     /// The password of a session of a client with these identities.
     pub(super) fn password(&self, session: SessionId, ids: &[Id]) -> Password {
@@ -265,14 +268,36 @@ impl Core {
     /// Whether somebody with these identities may act for a session: nobody but whoever was the
     /// first to show who it is.
     pub(super) fn may_act(&mut self, session: SessionId, ids: &[Id]) -> bool {
-        if let Some(pinned) = self.pins.get(&session) {
-            return pinned.iter().all(|id| ids.contains(id));
+        let mut shown = ids.iter().filter(|id| is_proven(id));
+        match self.pins.get(&session) {
+            Some(&pin) => shown.any(|id| self.pin(id) == pin),
+            None => {
+                // A certificate comes first.
+                if let Some(id) = shown.next()
+                    && session != SessionId::NONE
+                {
+                    self.pins.insert(session, self.pin(id));
+                }
+                true
+            }
         }
-        let shown: Vec<Id> = proven(ids).cloned().collect();
-        if !shown.is_empty() && session != SessionId::NONE {
-            self.pins.insert(session, shown);
-        }
-        true
+    }
+
+    /// What is remembered of an identity: a number that nobody else's has, as nobody can compute it.
+    fn pin(&self, id: &Id) -> u64 {
+        let parts = [id.scheme.as_bytes(), b" ", id.id.as_bytes()];
+        let hash = hmac_sha1(&self.config.auth.nonce_seed, &parts);
+        let hash = hash.first_chunk().copied().unwrap_or_default();
+        u64::from_le_bytes(hash) & !OF_CERTIFICATE | u64::from(id.scheme == "x509")
+    }
+
+    /// Whether a session is of a certificate that is none of these identities, nor will be.
+    pub(super) fn is_anothers(&self, session: SessionId, ids: &[Id]) -> bool {
+        let pin = self
+            .pins
+            .get(&session)
+            .filter(|&pin| pin & OF_CERTIFICATE != 0);
+        pin.is_some_and(|&pin| !ids.iter().any(|id| self.pin(id) == pin))
     }
 
     /// Whether a connection's requests may be looked at.

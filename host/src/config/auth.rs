@@ -231,6 +231,12 @@ fn secret(draft: &mut Draft, value: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether this can be the name of a user. Source: `KerberosName`: with an `@` it would become
+/// another by rules that are not here.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.is_ascii() && !name.contains(['@', '"', '\\'])
+}
+
 impl Draft {
     /// Checks who may connect, and completes what the servers decide by.
     pub(super) fn authentication(
@@ -340,9 +346,10 @@ impl Draft {
                 continue;
             };
             let origin = Origin::File(Arc::clone(file));
-            // Source: KerberosName: it would become another name by rules that are not here.
-            let wrong = if user.is_empty() || user.contains('@') {
-                Some("expected a name without @ behind user_")
+            let wrong = if !is_name(user) {
+                Some("expected a name of ASCII without @, quotes and backslashes behind user_")
+            } else if !password.is_ascii() {
+                Some("expected a password of ASCII: clients hash others differently")
             } else if password.is_empty() {
                 Some("expected a password, found nothing")
             } else {
@@ -490,10 +497,12 @@ impl Draft {
             found.map(|(_, value)| value.clone())
         };
         let login = match (option("username"), option("password")) {
-            (Some(user), Some(password)) => (user, Secret::from(password)),
+            (Some(user), Some(password)) if is_name(&user) && password.is_ascii() => {
+                (user, Secret::from(password))
+            }
             _ => {
                 let origin = Origin::File(Arc::clone(file));
-                let text = "expected username=\"NAME\" and password=\"PASSWORD\"";
+                let text = "expected username=\"NAME\" and password=\"PASSWORD\", in ASCII";
                 self.problems
                     .push(Problem::new(Some(&origin), learner, text));
                 return None;

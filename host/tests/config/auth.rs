@@ -96,7 +96,7 @@ fn what_cannot_let_in_is_refused() {
         (
             "",
             &section("Server", MODULE, "user_a@b=canary"),
-            "without @",
+            "without @, quotes",
         ),
         (
             "",
