@@ -400,7 +400,7 @@ async fn reach(
         None => None,
         Some(tls) => {
             let left = limit.saturating_sub(begun.elapsed());
-            let secured = dialled(tls, &stream, &host, left).await;
+            let secured = dialled(&shared.handshakes, tls, &stream, &host, left).await;
             Some(secured.map_err(|reason| vec![format!("{host} ({peer}): {reason}")])?)
         }
     };

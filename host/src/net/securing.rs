@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 use zabra_core::ids::LinkId;
@@ -26,6 +27,9 @@ use crate::tls::{Context, Names, subject};
 
 /// How long a handshake may take. Source: Netty's `SslHandler`.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// Steps of handshakes that are computed before everybody else has a turn: some milliseconds.
+const TURNS: usize = 4;
 
 /// How long, and for how many bytes, a refused connection waits for its peer to hear why: closing
 /// a socket that holds unread bytes may destroy the alert.
@@ -74,10 +78,21 @@ impl PeerTls {
 }
 
 /// Handshakes under way, of those who connected.
-#[derive(Default)]
 pub(super) struct Handshakes {
     clients: RefCell<BTreeMap<LinkId, AbortHandle>>,
     peers: RefCell<BTreeMap<LinkId, AbortHandle>>,
+    /// Also of those that this server began.
+    turns: Semaphore,
+}
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Self {
+            clients: RefCell::default(),
+            peers: RefCell::default(),
+            turns: Semaphore::new(TURNS),
+        }
+    }
 }
 
 impl Handshakes {
@@ -173,7 +188,8 @@ impl Securing {
 
     async fn secure(&self, stream: &TcpStream, context: &Context) -> Result<Secured, String> {
         let mut tls = context.accept().map_err(|error| error.to_string())?;
-        within(HANDSHAKE_MAX, handshake(&mut tls, stream)).await?;
+        let turns = &self.shared.handshakes.turns;
+        within(HANDSHAKE_MAX, handshake(&mut tls, stream, turns)).await?;
         let principal = match (self.port, certificate(&tls)) {
             (Port::Client, Some(shown)) => Some(subject(shown)?),
             (Port::Client, None) => None,
@@ -209,13 +225,15 @@ impl Securing {
 ///
 /// Why there is none, as a clause.
 pub(super) async fn dialled(
+    handshakes: &Handshakes,
     tls: &PeerTls,
     stream: &TcpStream,
     host: &str,
     limit: Duration,
 ) -> Result<Secured, String> {
     let mut connection = tls.context.connect(host)?;
-    within(limit, handshake(&mut connection, stream)).await?;
+    let handshake = handshake(&mut connection, stream, &handshakes.turns);
+    within(limit, handshake).await?;
     Ok(Secured {
         session: Session::new(connection).into(),
         principal: None,

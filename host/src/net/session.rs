@@ -6,6 +6,8 @@ use std::io::{self, IoSlice, Read as _, Write};
 
 use rustls::{CertificateError, InvalidMessage, PeerIncompatible};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 
 use super::queue::{Progress, Queue};
 
@@ -120,7 +122,9 @@ fn write_records(tls: &mut rustls::Connection, stream: &TcpStream) -> io::Result
     Ok(Progress::Drained)
 }
 
-/// Comes to an agreement with the peer, or to a reason why not.
+/// Comes to an agreement with the peer, or to a reason why not. `turns` are those in which to compute:
+/// a signature takes up to a millisecond of the one thread, so that few are made before others,
+/// who are served already, have their turn.
 ///
 /// # Errors
 ///
@@ -128,6 +132,7 @@ fn write_records(tls: &mut rustls::Connection, stream: &TcpStream) -> io::Result
 pub(super) async fn handshake(
     tls: &mut rustls::Connection,
     stream: &TcpStream,
+    turns: &Semaphore,
 ) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     loop {
@@ -144,7 +149,12 @@ pub(super) async fn handshake(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(text(error)),
         }
-        if let Err(error) = tls.process_new_packets() {
+        let turn = turns.acquire().await.map_err(|error| error.to_string())?;
+        let computed = tls.process_new_packets();
+        // Held over everybody else's turn.
+        yield_now().await;
+        drop(turn);
+        if let Err(error) = computed {
             // So that the peer can say why as well; if it does not take it, we still do.
             let _ = write_records(tls, stream);
             return Err(explained(&error));

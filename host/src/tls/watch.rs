@@ -53,6 +53,7 @@ fn left(ends: i64) -> i64 {
 /// that end, until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
+    expiry: Expiry,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -66,10 +67,12 @@ impl Watch {
     pub fn start(contexts: Vec<Arc<Context>>) -> std::io::Result<Self> {
         if contexts.is_empty() {
             return Ok(Self {
+                expiry: Expiry::default(),
                 stop: None,
                 thread: None,
             });
         }
+        let expiry = Expiry::new(contexts.clone());
         let (stop, stopped) = channel();
         let mut watched: Vec<Watched> = contexts.into_iter().map(Watched::new).collect();
         let reload = watched
@@ -86,9 +89,15 @@ impl Watch {
             }
         })?;
         Ok(Self {
+            expiry,
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+
+    /// When the certificates that it watches end.
+    pub fn expiry(&self) -> Expiry {
+        self.expiry.clone()
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use crate::support::raw::Raw;
 use crate::support::wire::{self, Client};
 use crate::support::witness::Witness;
-use crate::tunnel::{Tunnel, client, client_of, word};
+use crate::tunnel::{Tunnel, client, client_of, handshake, word};
 use crate::{Authority, Secure};
 
 const MIB: u64 = 1 << 20;
@@ -80,7 +80,7 @@ fn garbage_is_refused_at_every_place() {
     }
     // Behind a good handshake, which with TLS 1.2 is over for both when the client knows it.
     let config = client_of(&secure.authority, None, &[&rustls::version::TLS12]);
-    let (_, mut stream) = crate::tunnel::handshake(&config, secure.address).unwrap();
+    let (_, mut stream) = handshake(&config, secure.address).unwrap();
     stream.write_all(&[0x17, 3, 3, 0, 32]).unwrap();
     stream.write_all(&[7; 32]).unwrap();
     let mut rest = Vec::new();
@@ -149,4 +149,25 @@ fn handshake_that_stands_still_is_given_up() {
     secure
         .server
         .wait_for_log("the TLS handshake was not done within 10000 ms");
+}
+
+#[test]
+fn storm_of_handshakes_does_not_stop_those_who_are_served() {
+    let secure = Secure::start("tls-storm", &["ssl.clientAuth=none"]);
+    let config = client(&secure.authority, None);
+    let tunnel = Tunnel::new(std::sync::Arc::clone(&config), secure.address);
+    let witness = Witness::start(tunnel.address);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while begun.elapsed() < Duration::from_secs(3) {
+                    handshake(&config, secure.address).unwrap();
+                }
+            });
+        }
+    });
+    let account = witness.conclude();
+    assert!(account.rounds > 20, "{account:?}");
+    assert!(account.slowest < Duration::from_secs(2), "{account:?}");
 }

@@ -12,17 +12,21 @@ PEERS_KAZOO_SERVERS   how many servers an ensemble has, default 1: one that stan
 PEERS_KAZOO_SHARD     "i/n": run only the i-th of n parts (whole classes), default everything
 """
 
+import atexit
 import collections
+import functools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import types
 
-# The harness imports these two for its TLS certificates, which no test that is run here asks for. Both pull
-# in C extensions, so they are left out.
+# The harness makes TLS certificates with these two. Both pull in C extensions, so they are left out, and
+# OpenSSL's command makes them.
 for _name in ("OpenSSL", "jks"):
     sys.modules.setdefault(_name, types.ModuleType(_name))
 
@@ -68,6 +72,12 @@ def _write_config(server):
         "clientPortAddress=127.0.0.1",
         "maxClientCnxns=0",
         "admin.enableServer=false",
+        "secureClientPort=%d" % server.secure_client_port,
+        "secureClientPortAddress=127.0.0.1",
+        "ssl.keyStore.location=" + server.ssl_configuration["server_pem"],
+        "ssl.trustStore.location=" + server.ssl_configuration["ca_pem"],
+        # Apache ZooKeeper needs it for TLS.
+        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
         *server.configuration_entries,
     ]
     if server.peers:
@@ -136,9 +146,45 @@ def _start(cluster):
         _await(server)
 
 
+def _openssl(*arguments):
+    subprocess.run(("openssl",) + arguments, check=True, stderr=subprocess.DEVNULL)
+
+
+@functools.cache
+def _certificates():
+    """An authority, a server and a client, once for all tests."""
+    home = tempfile.mkdtemp(prefix="zabra-kazoo-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    ca_key, ca = os.path.join(home, "ca.key"), os.path.join(home, "ca.pem")
+    new_key = ("-newkey", "rsa:2048", "-nodes")
+    _openssl("req", "-x509", *new_key, "-subj", "/CN=kazoo ca", "-keyout", ca_key, "-out", ca)
+    found = {"ca_pem": ca}
+    for name in ("server", "client"):
+        key, cert, request = (os.path.join(home, name + end) for end in (".key", ".crt", ".csr"))
+        _openssl("req", *new_key, "-subj", "/CN=localhost", "-keyout", key, "-out", request)
+        signed_by = ("-CA", ca, "-CAkey", ca_key, "-CAcreateserial")
+        # With an extension, for certificates without any are of a version that is not believed.
+        extensions = os.path.join(home, "extensions")
+        with open(extensions, "w") as file:
+            file.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        _openssl("x509", "-req", "-in", request, *signed_by, "-extfile", extensions, "-out", cert)
+        both = os.path.join(home, name + ".pem")
+        with open(key, "rb") as key, open(cert, "rb") as cert, open(both, "wb") as file:
+            found[name + "_key_pem"], found[name + "_cert_pem"] = key.read(), cert.read()
+            file.write(found[name + "_key_pem"] + found[name + "_cert_pem"])
+        found[name + "_pem"] = both
+    with open(ca, "rb") as file:
+        found["ca_cert_pem"] = file.read()
+    return found
+
+
+def _certify(cluster):
+    cluster._ssl_configuration = _certificates()
+
+
 common.ManagedZooKeeper.run = _run
 common.ZookeeperCluster.start = _start
-common.ZookeeperCluster.perform_ssl_certs_generation = lambda self: None
+common.ZookeeperCluster.perform_ssl_certs_generation = _certify
 
 
 def _name(item):
