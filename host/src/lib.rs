@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod histogram;
 pub mod host_facts;
 pub mod logging;
 pub mod net;

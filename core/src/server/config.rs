@@ -69,6 +69,9 @@ pub struct Config {
     pub container_never_used_ms_max: u64,
     /// What the words `conf` and `envi` print and only the host knows.
     pub host: HostConfig,
+    /// `audit.enable`: every write that is judged is told by
+    /// [`Event::Audited`](super::Event::Audited).
+    pub audit: bool,
 }
 
 /// What must not stand in a log: it has no text.
@@ -147,6 +150,7 @@ impl Default for Config {
             container_deletes_per_minute_max: 10_000,
             container_never_used_ms_max: 0,
             host: HostConfig::default(),
+            audit: false,
         }
     }
 }

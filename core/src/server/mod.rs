@@ -42,8 +42,8 @@ use crate::tree::{Loader, Tree};
 pub use auth::digest_id;
 pub use config::Config;
 pub use ensemble::EnsembleConfig;
-pub use four_letter::civil_date;
-pub use io::{Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
+pub use four_letter::{civil_date, days_since_1970, set_trace_mask};
+pub use io::{Event, HostFacts, Input, Output, Question, SnapshotOp, StoreOp, Summary};
 
 use conn::{Conn, Stage};
 use ensemble::Ensemble;
@@ -375,6 +375,7 @@ impl Server {
                 self.core.install_failed(zxid);
             }
             Input::Facts(link, facts) => self.facts(link, &facts),
+            Input::Ask(question, word, facts) => self.ask(question, &word, &facts),
         }
     }
 

@@ -20,8 +20,9 @@ use zabra_core::link::{Endpoint, LinkInput, LinkOutput, Port};
 use zabra_core::machine::Now;
 use zabra_core::server::config::{FourLetterWords, HostConfig, Secret};
 use zabra_core::server::{
-    Config, EnsembleConfig, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary,
+    Config, EnsembleConfig, Event, HostFacts, Input, Output, Question, SnapshotOp, StoreOp, Summary,
 };
+use zabra_core::wire::client::OpCode;
 use zabra_core::zab::{self, Member, Membership, MembershipOp, Options};
 use zabra_core_wasm::abi::{self, ABI, Begin, Found, Open, Opened, Place, StepOut};
 
@@ -146,6 +147,7 @@ fn config() -> Config {
             listen_backlog: -1,
             environment: vec![("os.name".into(), "Linux".into())],
         },
+        audit: true,
     }
 }
 
@@ -205,7 +207,8 @@ fn inputs() -> Vec<Input> {
         Input::SnapshotWritten(65_536),
         Input::SnapshotStored { zxid: Zxid(16) },
         Input::SnapshotFailed { zxid: Zxid(17) },
-        Input::Facts(LinkId(6), facts),
+        Input::Facts(LinkId(6), facts.clone()),
+        Input::Ask(Question(7), data(), facts),
     ]
 }
 
@@ -296,6 +299,18 @@ fn events() -> Vec<Event> {
             used: 300,
             max: 301,
         },
+        Event::Told {
+            question: Question(7),
+            text: text(),
+        },
+        Event::Audited {
+            session,
+            users: text(),
+            op: OpCode::DELETE,
+            request: data(),
+            paths: text(),
+            error: -101,
+        },
     ]
 }
 
@@ -312,10 +327,11 @@ fn input_name(input: &Input) -> &'static str {
         Input::SnapshotStored { .. } => "Input::SnapshotStored",
         Input::SnapshotFailed { .. } => "Input::SnapshotFailed",
         Input::Facts(..) => "Input::Facts",
+        Input::Ask(..) => "Input::Ask",
     }
 }
 
-const INPUTS: usize = 9;
+const INPUTS: usize = 10;
 
 fn output_name(output: &Output) -> &'static str {
     match output {

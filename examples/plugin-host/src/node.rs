@@ -17,7 +17,7 @@ use crate::memory::Memory;
 use crate::sandbox::{Plugin, Running};
 use crate::wire::{Input, LinkInput, LinkOutput, Now, Output, Stepped};
 
-const ABI: u32 = 2;
+const ABI: u32 = 3;
 const EVENTS_MAX: usize = 256;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -70,8 +70,8 @@ impl Node {
             // snapshot_txns, snapshot_log_bytes, snapshot_slice_bytes, state_slice_bytes,
             // container_check_ms, container_deletes_per_minute_max, container_never_used_ms_max
             [100_000_u64, 4 << 30, 32 << 10, 16 << 10, 60_000, 10_000, 0],
-            // client_port, data_dir, data_log_dir, listen_backlog, environment
-            (port, "", "", -1, [1_u8], "zookeeper.version", "3.9.5-plugin-host, built on a day"),
+            // client_port, data_dir, data_log_dir, listen_backlog, environment, audit
+            (port, "", "", -1, [1_u8], "zookeeper.version", "3.9.5-plugin-host, built on a day", 0_u8),
         );
         // The standard library has its keys from the system. The last is its place: it has none.
         let begin = (0_u8, RandomState::new().hash_one(0), config, 0_u8);

@@ -422,7 +422,8 @@ fn received<'a>(marks: &'a RandomState, inputs: &'a [Input]) -> impl Iterator<It
         | Input::SnapshotWritten(_)
         | Input::SnapshotStored { .. }
         | Input::SnapshotFailed { .. }
-        | Input::Facts(..) => None,
+        | Input::Facts(..)
+        | Input::Ask(..) => None,
     })
 }
 
