@@ -119,6 +119,18 @@ fn parse_open_files_max(limits: &str) -> u64 {
         })
 }
 
+/// Processor time that this process has used, where the system tells.
+#[must_use]
+pub fn processor_time() -> Option<Duration> {
+    #[cfg(target_os = "linux")]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::try_from(time).ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 struct Memory {
     resident_bytes: u64,
     free_bytes: u64,

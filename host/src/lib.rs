@@ -1,5 +1,7 @@
 //! Zabra as a library: server, configuration and command line.
 
+pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod error;

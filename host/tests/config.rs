@@ -280,11 +280,13 @@ fn what_changes_nothing_for_a_lone_server_is_accepted_in_silence() {
         "sslQuorum=false",
         "quorum.auth.enableSasl=false",
         "sessionRequireClientSASLAuth=false",
-        "audit.enable=false",
+        "audit.enable=true",
         "electionAlg=3",
         "peerType=participant",
         "reconfigEnabled=false",
         "admin.enableServer=false",
+        "admin.serverPort=8081",
+        "metricsProvider.className=org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
         "forceSync=yes",
         "localSessionsEnabled=true",
         "leaderServes=no",
@@ -298,19 +300,26 @@ fn what_changes_nothing_for_a_lone_server_is_accepted_in_silence() {
 
 #[test]
 fn what_has_no_effect_is_said_with_its_reason() {
-    let admin = "the AdminServer is not built yet in this version; use the four-letter words";
     for (line, key, reason) in [
         (
             "forceSync=no",
             "forceSync",
             "every transaction is on disk before it is acknowledged; that cannot be switched off",
         ),
-        ("admin.enableServer=true", "admin.enableServer", admin),
-        ("admin.serverPort=8080", "admin.serverPort", admin),
+        (
+            "admin.portUnification=true",
+            "admin.portUnification",
+            "the AdminServer has no TLS in this version",
+        ),
         (
             "metricsProvider.className=x",
             "metricsProvider.className",
-            "metrics providers are not built yet in this version; use the four-letter word mntr",
+            "expected org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider, found \"x\"",
+        ),
+        (
+            "metricsProvider.numWorkerThreads=5",
+            "metricsProvider.numWorkerThreads",
+            "metrics are made when they are asked for, which needs no tuning",
         ),
         (
             "jvm.pause.monitor=true",
@@ -474,9 +483,10 @@ fn what_would_silently_lose_safety_is_refused() {
          "authentication providers other than ip and digest are not built yet in this \
           version; remove \
           it".to_owned()),
-        ("audit.enable=true",
-         "the audit log is not built yet in this version, and without it nobody would see who did \
-          what; remove it, or set it to false".to_owned()),
+        ("admin.forceHttps=true",
+         "the AdminServer has no TLS in this version; remove it, or set it to false".to_owned()),
+        ("metricsProvider.httpsPort=7001",
+         "metrics have no TLS in this version; remove it, or set it to -1".to_owned()),
         ("emulate353TTLNodes=true",
          "the TTL znodes of ZooKeeper 3.5.3 are not understood, and would be taken for \
           ephemeral ones; \

@@ -15,6 +15,7 @@ use zabra_core::{
 
 use super::{
     Compression, Purge, ServerConfig,
+    admin::{AdminDraft, AuditDraft, MetricsDraft},
     ensemble::{self, EnsembleDraft, MyIdFile},
     listen::{self, Unbound},
     members::{self, Members},
@@ -52,6 +53,9 @@ pub(super) struct Draft {
     pub(super) create_directories: bool,
     pub(super) ensemble: EnsembleDraft,
     pub(super) sandbox: SandboxDraft,
+    pub(super) admin: AdminDraft,
+    pub(super) metrics: MetricsDraft,
+    pub(super) audit: AuditDraft,
     pub(super) warnings: Vec<Problem>,
     pub(super) problems: Vec<Problem>,
     /// The file could not be read.
@@ -88,6 +92,9 @@ impl Draft {
             create_directories: true,
             ensemble: EnsembleDraft::default(),
             sandbox: SandboxDraft::default(),
+            admin: AdminDraft::default(),
+            metrics: MetricsDraft::default(),
+            audit: AuditDraft::default(),
             warnings: Vec::new(),
             problems: Vec::new(),
             unreadable: false,
@@ -142,6 +149,9 @@ impl Draft {
         self.check_purge(settings);
         self.allow_isro();
         let sandbox = self.sandboxed(settings, ensemble.is_some());
+        let admin = self.administered(settings);
+        let metrics = self.measured(settings);
+        let audit = self.audited();
         let listen = self.listen(settings, whole.as_ref());
         if data_dir.as_os_str().is_empty() && !settings.contains_key("dataDir") {
             let text = "is missing: expected dataDir=DIRECTORY, where snapshots are kept";
@@ -152,6 +162,7 @@ impl Draft {
         Problems::check(self.problems)?;
 
         let mut core = self.core;
+        core.audit = audit.is_some();
         core.host.client_port = listen.first().map_or(0, |address| address.port());
         core.host.data_dir = version_dir(&data_dir);
         core.host.data_log_dir = version_dir(&data_log_dir);
@@ -174,6 +185,9 @@ impl Draft {
             fsync_warning_ms: self.fsync_warning_ms,
             ensemble,
             sandbox,
+            admin,
+            metrics,
+            audit,
             warnings: self.warnings,
         })
     }

@@ -6,6 +6,7 @@
 //! and we cannot do is an error if leaving it out would cost safety or security, and a warning
 //! otherwise. This module only reads; it creates no directory and opens no socket.
 
+mod admin;
 mod draft;
 pub mod dynamic;
 mod ensemble;
@@ -30,15 +31,16 @@ use std::{
 
 use zabra_core::server::Config;
 
-use self::{
-    draft::{Draft, Settings},
-    table::Setting,
-};
 pub use self::{
+    admin::{AdminConfig, AuditConfig, AuditFormat, MetricsConfig, without_secrets},
     dynamic::ConfigFiles,
     ensemble::EnsembleConfig,
     problem::{Origin, Problem, Problems},
     sandbox::SandboxConfig,
+};
+use self::{
+    draft::{Draft, Settings},
+    table::Setting,
 };
 
 /// Everything a server needs to know before it starts.
@@ -73,6 +75,12 @@ pub struct ServerConfig {
     pub ensemble: Option<EnsembleConfig>,
     /// The core as a WebAssembly module; `None`: the native one.
     pub sandbox: Option<SandboxConfig>,
+    /// The AdminServer; `None`: there is none.
+    pub admin: Option<AdminConfig>,
+    /// Where Prometheus finds metrics; `None`: nowhere.
+    pub metrics: Option<MetricsConfig>,
+    /// The audit log; `None`: there is none.
+    pub audit: Option<AuditConfig>,
     /// What the operator should know about the settings: log each at start.
     pub warnings: Vec<Problem>,
 }
@@ -184,6 +192,9 @@ impl fmt::Debug for ServerConfig {
             .field("fsync_warning_ms", &self.fsync_warning_ms)
             .field("ensemble", &self.ensemble)
             .field("sandbox", &self.sandbox)
+            .field("admin", &self.admin)
+            .field("metrics", &self.metrics)
+            .field("audit", &self.audit)
             .field("warnings", &self.warnings)
             .finish()
     }

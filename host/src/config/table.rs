@@ -2,6 +2,7 @@
 //! judged.
 
 use super::{
+    admin,
     draft::Draft,
     ensemble_keys, keys, no_effect,
     problem::{Origin, Problem, shown},
@@ -140,6 +141,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Key> {
         .iter()
         .chain(ensemble_keys::KEYS)
         .chain(sandbox::KEYS)
+        .chain(admin::KEYS)
         .chain(no_effect::KEYS)
 }
 

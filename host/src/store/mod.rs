@@ -13,6 +13,6 @@ mod numbers;
 mod tests;
 
 pub use directories::{Autocreate, Directories};
-pub use disk::{FsDisk, FsFile};
+pub use disk::{FsDisk, FsFile, Fsyncs};
 pub use error::Error;
 pub use lanes::{LaneOptions, Lanes, Report};
