@@ -28,6 +28,7 @@ use zabra_core::wire::records::{AclText, Perms};
 
 use crate::config::{AuditConfig, AuditFormat};
 use crate::error::Error;
+use crate::host_facts;
 
 /// Entries that wait to be written.
 const WAITING_MAX: usize = 65_536;
@@ -76,7 +77,8 @@ impl Audit {
         let writer = Writer {
             format: config.format,
             target,
-            user: user(),
+            // Source: `ZKAuditProvider.getZKUser`.
+            user: host_facts::user_name(),
             lines: String::new(),
             complained: None,
         };
@@ -142,13 +144,6 @@ enum Target {
 
 fn append(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
-}
-
-/// Who runs this process. Source: `ZKAuditProvider.getZKUser`, the system property `user.name`.
-fn user() -> String {
-    let known = ["USER", "LOGNAME"].map(std::env::var);
-    let known = known.into_iter().find_map(Result::ok);
-    known.unwrap_or_else(|| "unknown".to_owned())
 }
 
 struct Writer {

@@ -17,6 +17,7 @@ mod metrics;
 #[path = "support"]
 #[expect(dead_code, reason = "other tests use other parts of it")]
 mod support {
+    pub(crate) mod acts;
     pub(crate) mod http;
     pub(crate) mod process;
     pub(crate) mod tree;

@@ -119,7 +119,7 @@ const HOST: &[(&str, &[&str])] = &[
         "admin",
         &["config", "histogram", "host_facts", "net", "store"],
     ),
-    ("audit", &["config", "error"]),
+    ("audit", &["config", "error", "host_facts"]),
     ("config", &["host_facts"]),
     ("error", &["config"]),
     ("histogram", &[]),

@@ -1,6 +1,7 @@
 //! What tests over sockets share: a server in a process of its own and a client of a few hundred
 //! lines that has nothing in common with ours, so that the two cannot agree on a mistake.
 
+pub(crate) mod acts;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod raw;
