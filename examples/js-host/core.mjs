@@ -75,6 +75,7 @@ function encodeConfig({ port, directory, snapshotTxns }) {
     [...uints(1), ...blobs('zookeeper.version', '3.9.5-zabra-js-host, built on a day')],
     new Array(9).fill(0), // sasl_users to nonce_seed: off, and sessions' passwords as ZooKeeper's.
     [0], // secure: none
+    [0], // audit
   ];
   return Buffer.concat(pieces.map((piece) => Buffer.from(piece)));
 }

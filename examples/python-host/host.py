@@ -129,6 +129,7 @@ def config(port, directory, snapshot_txns):
         uint(1) + blob("zookeeper.version") + blob("3.9.5-zabra-python-host, built on a day"),
         bytes(9),  # sasl_users to nonce_seed: off, and sessions' passwords as ZooKeeper's.
         uint(0),  # secure: none
+        uint(0),  # audit
     ])
 
 

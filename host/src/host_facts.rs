@@ -35,7 +35,7 @@ pub fn environment() -> Vec<(String, String)> {
         ("os.name", os_name().to_owned()),
         ("os.arch", os_arch().to_owned()),
         ("os.version", line_of("/proc/sys/kernel/osrelease")),
-        ("user.name", variable(&["USER", "LOGNAME", "USERNAME"])),
+        ("user.name", user_name()),
         ("user.home", variable(&["HOME", "USERPROFILE"])),
         ("user.dir", working_directory()),
         ("os.memory.free", mb(memory.free_bytes)),
@@ -119,6 +119,18 @@ fn parse_open_files_max(limits: &str) -> u64 {
         })
 }
 
+/// Processor time that this process has used, where the system tells.
+#[must_use]
+pub fn processor_time() -> Option<Duration> {
+    #[cfg(target_os = "linux")]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::try_from(time).ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 struct Memory {
     resident_bytes: u64,
     free_bytes: u64,
@@ -189,6 +201,29 @@ fn line_of(file: &str) -> String {
         .ok()
         .and_then(|text| text.lines().next().map(str::to_owned))
         .unwrap_or_else(|| NOT_AVAILABLE.to_owned())
+}
+
+/// Who runs this process: what its environment says, else whose number it has.
+#[must_use]
+pub fn user_name() -> String {
+    let known = variable(&["USER", "LOGNAME", "USERNAME"]);
+    if known != NOT_AVAILABLE {
+        return known;
+    }
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_of_user(&status, &users).unwrap_or(known)
+}
+
+/// The name in the text of `/etc/passwd` of whose number is in that of `/proc/self/status`.
+fn name_of_user(status: &str, users: &str) -> Option<String> {
+    let numbers = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let number = numbers.split_whitespace().next()?;
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, found) = (fields.next()?, fields.next()?, fields.next()?);
+        (found == number).then(|| name.to_owned())
+    })
 }
 
 /// The first of these variables that is set.
@@ -280,6 +315,10 @@ mod tests {
             20 * 1024
         );
         assert_eq!(kib_field("", "VmRSS:"), 0);
+        let status = "Name:\tzabra\nUid:\t1000\t1000\t1000\t1000\n";
+        let users = "root:x:0:0:root:/root:/bin/sh\nzoo:x:1000:1000::/:/bin/sh\n";
+        assert_eq!(name_of_user(status, users).as_deref(), Some("zoo"));
+        assert_eq!(name_of_user(status, "root:x:0:0::/:\n"), None);
     }
 
     #[test]

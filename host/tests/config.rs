@@ -288,11 +288,13 @@ fn what_changes_nothing_for_a_lone_server_is_accepted_in_silence() {
         "sslQuorum=false",
         "quorum.auth.enableSasl=false",
         "sessionRequireClientSASLAuth=false",
-        "audit.enable=false",
+        "audit.enable=true",
         "electionAlg=3",
         "peerType=participant",
         "reconfigEnabled=false",
         "admin.enableServer=false",
+        "admin.serverPort=8081",
+        "metricsProvider.className=org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
         "forceSync=yes",
         "localSessionsEnabled=true",
         "leaderServes=no",
@@ -306,19 +308,26 @@ fn what_changes_nothing_for_a_lone_server_is_accepted_in_silence() {
 
 #[test]
 fn what_has_no_effect_is_said_with_its_reason() {
-    let admin = "the AdminServer is not built yet in this version; use the four-letter words";
     for (line, key, reason) in [
         (
             "forceSync=no",
             "forceSync",
             "every transaction is on disk before it is acknowledged; that cannot be switched off",
         ),
-        ("admin.enableServer=true", "admin.enableServer", admin),
-        ("admin.serverPort=8080", "admin.serverPort", admin),
+        (
+            "admin.portUnification=true",
+            "admin.portUnification",
+            "the AdminServer has no TLS in this version",
+        ),
         (
             "metricsProvider.className=x",
             "metricsProvider.className",
-            "metrics providers are not built yet in this version; use the four-letter word mntr",
+            "expected org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider, found \"x\"",
+        ),
+        (
+            "metricsProvider.numWorkerThreads=5",
+            "metricsProvider.numWorkerThreads",
+            "metrics are made when they are asked for, which needs no tuning",
         ),
         (
             "jvm.pause.monitor=true",
@@ -481,30 +490,58 @@ fn what_would_silently_lose_safety_is_refused() {
     let revoked = "revoked certificates are not looked up in this version: take them out of use by \
                    a new authority in the trust store";
     for (line, message) in [
-        ("ssl.crl=true", format!("{revoked}; remove it, or set it to false")),
-        ("ssl.context.supplier.class=a.B", "Java classes are not loaded; remove it".to_owned()),
-        ("server.1=zoo1:2888:3888;2181;2281",
-         "a secure port in a server's line is not read; remove it, and set \
-          secureClientPort".to_owned()),
-        ("authProvider.1=org.example.Auth",
-         "expected the class of a provider that is built in: SASLAuthenticationProvider, \
+        (
+            "ssl.crl=true",
+            format!("{revoked}; remove it, or set it to false"),
+        ),
+        (
+            "ssl.context.supplier.class=a.B",
+            "Java classes are not loaded; remove it".to_owned(),
+        ),
+        (
+            "server.1=zoo1:2888:3888;2181;2281",
+            "a secure port in a server's line is not read; remove it, and set \
+          secureClientPort"
+                .to_owned(),
+        ),
+        (
+            "authProvider.1=org.example.Auth",
+            "expected the class of a provider that is built in: SASLAuthenticationProvider, \
           X509AuthenticationProvider, DigestAuthenticationProvider or IPAuthenticationProvider of \
-          org.apache.zookeeper.server.auth, found \"org.example.Auth\"".to_owned()),
-        ("audit.enable=true",
-         "the audit log is not built yet in this version, and without it nobody would see who did \
-          what; remove it, or set it to false".to_owned()),
-        ("emulate353TTLNodes=true",
-         "the TTL znodes of ZooKeeper 3.5.3 are not understood, and would be taken for \
+          org.apache.zookeeper.server.auth, found \"org.example.Auth\""
+                .to_owned(),
+        ),
+        (
+            "admin.forceHttps=true",
+            "the AdminServer has no TLS in this version; remove it, or set it to false".to_owned(),
+        ),
+        (
+            "metricsProvider.httpsPort=7001",
+            "metrics have no TLS in this version; remove it, or set it to -1".to_owned(),
+        ),
+        (
+            "emulate353TTLNodes=true",
+            "the TTL znodes of ZooKeeper 3.5.3 are not understood, and would be taken for \
           ephemeral ones; \
-          remove it, or set it to false".to_owned()),
-        ("oraclePath=/oracle",
-         "oracles are not built yet in this version, and without one this server would go on \
-          where its oracle stops it, or stop where it goes on; remove it".to_owned()),
-        ("electionAlg=1",
-         "ZooKeeper has only the election algorithm 3; remove it, or set it to 3".to_owned()),
-        ("standaloneEnabled=false",
-         "is false, but there is no server.N line: expected the servers of the ensemble, this \
-          one at least; add them, or set it to true".to_owned()),
+          remove it, or set it to false"
+                .to_owned(),
+        ),
+        (
+            "oraclePath=/oracle",
+            "oracles are not built yet in this version, and without one this server would go on \
+          where its oracle stops it, or stop where it goes on; remove it"
+                .to_owned(),
+        ),
+        (
+            "electionAlg=1",
+            "ZooKeeper has only the election algorithm 3; remove it, or set it to 3".to_owned(),
+        ),
+        (
+            "standaloneEnabled=false",
+            "is false, but there is no server.N line: expected the servers of the ensemble, this \
+          one at least; add them, or set it to true"
+                .to_owned(),
+        ),
     ] {
         let key = line.split('=').next().unwrap();
         let expected = format!("zoo.cfg:3: {key}: {message}");

@@ -55,6 +55,10 @@ fn missing_packages(workspace: &Workspace) -> Vec<&'static str> {
     if !on_path("cc") {
         packages.extend(["gcc", "libc6-dev"]);
     }
+    // Only for its `promtool`.
+    if !on_path("promtool") {
+        packages.push("prometheus");
+    }
     if !on_path("node") {
         packages.push("nodejs");
     }

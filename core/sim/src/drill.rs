@@ -223,7 +223,7 @@ impl Drill {
                     self.zab.snapshot_failed("it could not be written");
                 }
             }
-            Input::Disk(_) | Input::Facts(..) | Input::SnapshotWritten(_) => {}
+            Input::Ask(..) | Input::Disk(_) | Input::Facts(..) | Input::SnapshotWritten(_) => {}
         }
         self.settle(outputs);
     }

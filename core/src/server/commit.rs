@@ -5,7 +5,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::auth::permits;
+use bytes::Bytes;
+
+use super::auth::{permits, user_name};
 use super::conn::{Conn, Pending, Stage};
 use super::prep::Prep;
 use super::read::notify;
@@ -107,6 +109,9 @@ impl Server {
     ) -> Result<(), String> {
         let closed = matches!(txn, Txn::CloseSession { .. });
         let opened = matches!(txn, Txn::CreateSession { .. });
+        if closed && self.core.config.audit {
+            self.core.audit_ephemerals(header.client);
+        }
         let mut changes = Vec::new();
         let watched = !self.core.watches.is_empty();
         let applied = self
@@ -197,7 +202,13 @@ impl Server {
             self.ready.insert(link);
             return;
         }
-        let Some(Pending::Write { zxid, asked, .. }) = conn.pending.front_mut() else {
+        let Some(Pending::Write {
+            zxid,
+            asked,
+            audited,
+            ..
+        }) = conn.pending.front_mut()
+        else {
             unreachable!("the front of a connection's queue is its first write in flight");
         };
         assert!(
@@ -205,6 +216,7 @@ impl Server {
             "a connection's writes are answered in order"
         );
         let asked = asked.take();
+        let audited = audited.take();
         let Some(Pending::Write { xid, op, since, .. }) = self.core.pop(conn) else {
             return;
         };
@@ -213,6 +225,9 @@ impl Server {
             // Source: `FinalRequestProcessor`, which closes and never replies so (ZOOKEEPER-710).
             self.close(link);
             return;
+        }
+        if let Some(request) = audited {
+            self.core.events.push(audit(conn, op, request, applied));
         }
         let before = conn.out.len();
         let last = self.core.tree.last_zxid();
@@ -253,6 +268,45 @@ impl Server {
         if let Some(&link) = self.by_session.get(&session) {
             self.close(link);
         }
+    }
+}
+
+/// Who asked for a write, and what came of it.
+#[inline(never)]
+fn audit(conn: &Conn, op: OpCode, request: Bytes, applied: &Applied<'_>) -> Event {
+    let mut users = String::new();
+    for id in &conn.ids {
+        if !users.is_empty() {
+            users.push(',');
+        }
+        users.push_str(user_name(id));
+    }
+    let (mut paths, mut error) = (String::new(), ErrorCode(0));
+    outcome(applied, &mut paths, &mut error);
+    Event::Audited {
+        session: conn.session,
+        users,
+        op,
+        request,
+        paths,
+        error: error.0,
+    }
+}
+
+/// The znodes that were created, and the first error.
+fn outcome(applied: &Applied<'_>, paths: &mut String, error: &mut ErrorCode) {
+    match applied {
+        Applied::Created { path, .. } => {
+            paths.push_str(path);
+            paths.push('\0');
+        }
+        Applied::Failed(code) if error.0 == 0 => *error = *code,
+        Applied::Multi(results) => {
+            for (_, result) in results {
+                outcome(result, paths, error);
+            }
+        }
+        Applied::Done | Applied::Failed(_) | Applied::Set { .. } => {}
     }
 }
 
@@ -318,6 +372,24 @@ fn append_results(out: &mut Vec<u8>, results: &[(OpCode, Applied<'_>)], asked: &
 }
 
 impl Core {
+    /// Tells which ephemeral znodes go with a session that ends.
+    #[inline(never)]
+    fn audit_ephemerals(&mut self, session: SessionId) {
+        let mut paths = String::new();
+        for node in self.tree.ephemerals(session) {
+            paths.push_str(&self.tree.path(node));
+            paths.push('\0');
+        }
+        self.events.push(Event::Audited {
+            session,
+            users: String::new(),
+            op: OpCode::CLOSE_SESSION,
+            request: Bytes::new(),
+            paths,
+            error: 0,
+        });
+    }
+
     /// Compares the tree with what a transaction says of it.
     ///
     /// ZooKeeper logs the difference, once in a quarter of an hour, and goes on.

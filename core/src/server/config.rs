@@ -75,6 +75,9 @@ pub struct Config {
     /// What goes with a port for encrypted connections; `None`: there is none, and nobody can be
     /// known by a certificate.
     pub secure: Option<Secure>,
+    /// `audit.enable`: every write that is judged is told by
+    /// [`Event::Audited`](super::Event::Audited).
+    pub audit: bool,
 }
 
 /// What goes with encrypted connections of clients: the scheme `x509`.
@@ -183,6 +186,7 @@ impl Default for Config {
             host: HostConfig::default(),
             auth: AuthConfig::default(),
             secure: None,
+            audit: false,
         }
     }
 }

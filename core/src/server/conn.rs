@@ -56,6 +56,8 @@ pub(super) enum Pending {
         since: Instant,
         /// Of a multi in an ensemble that creates by `create2`: see `prep::portable`.
         asked: Option<Box<[OpCode]>>,
+        /// The request's body, if it is to be audited.
+        audited: Option<Bytes>,
     },
 }
 

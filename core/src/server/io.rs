@@ -4,11 +4,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::{LinkId, Seq, SessionId, Zxid};
 pub use crate::lane::{SnapshotOp, StoreOp};
 use crate::link::{Endpoint, LinkInput, LinkOutput, Port};
+use crate::wire::client::OpCode;
 use crate::zab::{self, MembershipOp};
 
 /// What the driver reports.
@@ -34,9 +36,16 @@ pub enum Input {
         zxid: Zxid,
     },
     /// The answer to [`Output::AskFacts`].
-    Facts(LinkId, HostFacts),
+    Facts(LinkId, #[serde(deserialize_with = "facts")] HostFacts),
     /// How much room the disk has. A server that hears nothing has enough.
     Disk(DiskRoom),
+    /// Whoever administers this process asks a four-letter word, with what follows it (the mask of
+    /// `stmk`), and says what the answer needs of the host: [`Event::Told`] in the same step.
+    Ask(
+        Question,
+        Bytes,
+        #[serde(deserialize_with = "facts")] HostFacts,
+    ),
 }
 
 /// Whether the disk has room for writes.
@@ -48,6 +57,16 @@ pub struct DiskRoom {
     /// And a leader that is not needed for a quorum gives up leading, once.
     pub resign: bool,
 }
+
+/// Reads facts, by the same code wherever they are: the module has little room.
+#[inline(never)]
+fn facts<'de, D: Deserializer<'de>>(input: D) -> Result<HostFacts, D::Error> {
+    HostFacts::deserialize(input)
+}
+
+/// One [`Input::Ask`], numbered by who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Question(pub u64);
 
 /// What the driver must do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,5 +247,30 @@ pub enum Event {
         peer: SocketAddr,
         /// Why, as a clause for a log line.
         reason: String,
+    },
+    /// The answer to an [`Input::Ask`].
+    Told {
+        /// Which.
+        question: Question,
+        /// What a client would be sent; nothing if there is no such word.
+        text: String,
+    },
+    /// A write of one of this server's clients was judged, or a session ended here with its
+    /// ephemeral znodes; only if `Config::audit` asks for it.
+    Audited {
+        /// Whose.
+        session: SessionId,
+        /// Where its client is and whom it has proved to be, with commas between; empty at a
+        /// session's end.
+        users: String,
+        /// What it asked for, or [`OpCode::CLOSE_SESSION`] at a session's end.
+        op: OpCode,
+        /// Its request, without the header.
+        request: Bytes,
+        /// The znodes that were created, or that went with the session, each with a NUL after it:
+        /// no path has one.
+        paths: String,
+        /// An [`ErrorCode`](crate::error::ErrorCode), 0 if it was done.
+        error: i32,
     },
 }

@@ -44,8 +44,8 @@ use crate::tree::{Loader, Tree};
 pub use auth::digest_id;
 pub use config::Config;
 pub use ensemble::EnsembleConfig;
-pub use four_letter::civil_date;
-pub use io::{DiskRoom, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary};
+pub use four_letter::{civil_date, days_since_1970, set_trace_mask};
+pub use io::{DiskRoom, Event, HostFacts, Input, Output, Question, SnapshotOp, StoreOp, Summary};
 
 use auth::certified;
 use config::SessionPasswords;
@@ -403,6 +403,7 @@ impl Server {
             }
             Input::Facts(link, facts) => self.facts(link, &facts),
             Input::Disk(room) => self.core.disk = room,
+            Input::Ask(question, word, facts) => self.ask(question, &word, &facts),
         }
     }
 

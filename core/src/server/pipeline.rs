@@ -505,6 +505,7 @@ impl Core {
         let since = self.now.instant;
         let several = self.ensemble.is_some() && op == OpCode::MULTI;
         let asked = if several { asked(body) } else { None };
+        let audited = self.config.audit.then(|| Bytes::copy_from_slice(body));
         self.push(
             conn,
             Pending::Write {
@@ -513,6 +514,7 @@ impl Core {
                 op,
                 since,
                 asked,
+                audited,
             },
         );
     }

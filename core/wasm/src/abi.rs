@@ -133,11 +133,11 @@ pub fn encode_step_into(now: Now, inputs: &[Input], room: &mut [u8]) -> Result<u
 /// More bytes than [`encode_step_into`] needs for these inputs.
 #[must_use]
 pub fn step_bytes_max(inputs: &[Input]) -> usize {
-    /// The longest input without its bytes is [`Input::Facts`], a dozen numbers of at most ten
+    /// The longest input without its bytes is [`Input::Ask`], a dozen numbers of at most ten
     /// bytes.
     const INPUT_BYTES_MAX: usize = 160;
     let bytes = inputs.iter().map(|input| {
-        if let Input::Link(_, LinkInput::Received(bytes)) = input {
+        if let Input::Link(_, LinkInput::Received(bytes)) | Input::Ask(_, bytes, _) = input {
             bytes.len()
         } else {
             0

@@ -23,8 +23,10 @@ use zabra_core::server::config::{
     AuthConfig, FourLetterWords, HostConfig, Secure, SessionPasswords,
 };
 use zabra_core::server::{
-    Config, DiskRoom, EnsembleConfig, Event, HostFacts, Input, Output, SnapshotOp, StoreOp, Summary,
+    Config, DiskRoom, EnsembleConfig, Event, HostFacts, Input, Output, Question, SnapshotOp,
+    StoreOp, Summary,
 };
+use zabra_core::wire::client::OpCode;
 use zabra_core::zab::{self, Member, Membership, MembershipOp, Options, Sasl};
 use zabra_core_wasm::abi::{self, ABI, Begin, Found, Open, Opened, Place, StepOut};
 
@@ -168,6 +170,7 @@ fn config() -> Config {
             port: 2281,
             super_user: Some("CN=root".into()),
         }),
+        audit: true,
     }
 }
 
@@ -238,11 +241,12 @@ fn inputs() -> Vec<Input> {
         Input::SnapshotWritten(65_536),
         Input::SnapshotStored { zxid: Zxid(16) },
         Input::SnapshotFailed { zxid: Zxid(17) },
-        Input::Facts(LinkId(6), facts),
+        Input::Facts(LinkId(6), facts.clone()),
         Input::Disk(DiskRoom {
             low: true,
             resign: false,
         }),
+        Input::Ask(Question(7), data(), facts),
     ]
 }
 
@@ -337,6 +341,18 @@ fn events() -> Vec<Event> {
             peer,
             reason: text(),
         },
+        Event::Told {
+            question: Question(7),
+            text: text(),
+        },
+        Event::Audited {
+            session,
+            users: text(),
+            op: OpCode::DELETE,
+            request: data(),
+            paths: text(),
+            error: -101,
+        },
     ]
 }
 
@@ -355,10 +371,11 @@ fn input_name(input: &Input) -> &'static str {
         Input::SnapshotFailed { .. } => "Input::SnapshotFailed",
         Input::Facts(..) => "Input::Facts",
         Input::Disk(_) => "Input::Disk",
+        Input::Ask(..) => "Input::Ask",
     }
 }
 
-const INPUTS: usize = 11;
+const INPUTS: usize = 12;
 
 fn output_name(output: &Output) -> &'static str {
     match output {

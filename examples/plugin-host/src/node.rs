@@ -72,8 +72,8 @@ impl Node {
             [100_000_u64, 4 << 30, 32 << 10, 16 << 10, 60_000, 10_000, 0],
             // client_port, data_dir, data_log_dir, listen_backlog, environment
             (port, "", "", -1, [1_u8], "zookeeper.version", "3.9.5-plugin-host, built on a day"),
-            // sasl_users to nonce_seed: off, and sessions' passwords as ZooKeeper's; secure: none
-            [0_u8; 10],
+            // sasl_users to nonce_seed: off, and sessions' passwords as ZooKeeper's; no TLS, no audit
+            [0_u8; 11],
         );
         // The standard library has its keys from the system. The last is its place: it has none.
         let begin = (0_u8, RandomState::new().hash_one(0), config, 0_u8);

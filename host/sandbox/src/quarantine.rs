@@ -429,7 +429,8 @@ fn received<'a>(marks: &'a RandomState, inputs: &'a [Input]) -> impl Iterator<It
         | Input::SnapshotStored { .. }
         | Input::SnapshotFailed { .. }
         | Input::Facts(..)
-        | Input::Disk(_) => None,
+        | Input::Disk(_)
+        | Input::Ask(..) => None,
     })
 }
 

@@ -15,6 +15,7 @@ use zabra_core::{
 
 use super::{
     Compression, Purge, ServerConfig,
+    admin::{AdminDraft, AuditDraft, MetricsDraft},
     auth::{AuthDraft, SecretFile},
     ensemble::{self, EnsembleDraft, MyIdFile},
     listen::{self, Unbound},
@@ -59,6 +60,9 @@ pub(super) struct Draft {
     pub(super) auth: AuthDraft,
     pub(super) secret_file: Option<SecretFile>,
     pub(super) tls: TlsDraft,
+    pub(super) admin: AdminDraft,
+    pub(super) metrics: MetricsDraft,
+    pub(super) audit: AuditDraft,
     pub(super) warnings: Vec<Problem>,
     pub(super) problems: Vec<Problem>,
     /// The file could not be read.
@@ -100,6 +104,9 @@ impl Draft {
             auth: AuthDraft::default(),
             secret_file: None,
             tls: TlsDraft::default(),
+            admin: AdminDraft::default(),
+            metrics: MetricsDraft::default(),
+            audit: AuditDraft::default(),
             warnings: Vec::new(),
             problems: Vec::new(),
             unreadable: false,
@@ -157,6 +164,9 @@ impl Draft {
         let sandbox = self.sandboxed(settings, ensemble.is_some());
         let client_tls = self.client_tls(settings);
         let quorum_tls = self.quorum_tls(settings, ensemble.is_none());
+        let admin = self.administered(settings);
+        let metrics = self.measured(settings);
+        let audit = self.audited();
         let listen = self.listen(settings, whole.as_ref());
         if data_dir.as_os_str().is_empty() && !settings.contains_key("dataDir") {
             let text = "is missing: expected dataDir=DIRECTORY, where snapshots are kept";
@@ -167,6 +177,7 @@ impl Draft {
         Problems::check(self.problems)?;
 
         let mut core = self.core;
+        core.audit = audit.is_some();
         core.host.client_port = listen.first().map_or(0, |address| address.port());
         core.host.data_dir = version_dir(&data_dir);
         core.host.data_log_dir = version_dir(&data_log_dir);
@@ -200,6 +211,9 @@ impl Draft {
             ensemble,
             sandbox,
             secret_file,
+            admin,
+            metrics,
+            audit,
             warnings: self.warnings,
         })
     }

@@ -6,6 +6,7 @@
 //! and we cannot do is an error if leaving it out would cost safety or security, and a warning
 //! otherwise. This module only reads; it creates no directory and opens no socket.
 
+mod admin;
 mod auth;
 mod draft;
 pub mod dynamic;
@@ -34,6 +35,7 @@ use std::{
 use zabra_core::server::Config;
 
 pub use self::{
+    admin::{AdminConfig, AuditConfig, AuditFormat, MetricsConfig, without_secrets},
     auth::SecretFile,
     dynamic::ConfigFiles,
     ensemble::EnsembleConfig,
@@ -89,6 +91,12 @@ pub struct ServerConfig {
     /// Where a server that stands alone keeps the secret by which it gives sessions their
     /// passwords; `None`: it is in `core` already, or there is none.
     pub secret_file: Option<SecretFile>,
+    /// The AdminServer; `None`: there is none.
+    pub admin: Option<AdminConfig>,
+    /// Where Prometheus finds metrics; `None`: nowhere.
+    pub metrics: Option<MetricsConfig>,
+    /// The audit log; `None`: there is none.
+    pub audit: Option<AuditConfig>,
     /// What the operator should know about the settings: log each at start.
     pub warnings: Vec<Problem>,
 }
@@ -206,6 +214,9 @@ impl fmt::Debug for ServerConfig {
             .field("quorum_tls", &self.quorum_tls)
             .field("sandbox", &self.sandbox)
             .field("secret_file", &self.secret_file)
+            .field("admin", &self.admin)
+            .field("metrics", &self.metrics)
+            .field("audit", &self.audit)
             .field("warnings", &self.warnings)
             .finish()
     }

@@ -176,15 +176,6 @@ pub(super) static KEYS: &[Key] = &[
              another digest could not log in",
         ),
     ),
-    key(
-        "audit.enable",
-        "",
-        refused(
-            &["false"],
-            "the audit log is not built yet in this version, and without it nobody would \
-             see who did what",
-        ),
-    ),
     // What is in the data or how it is stored.
     key(
         "emulate353TTLNodes",
@@ -241,38 +232,6 @@ pub(super) static KEYS: &[Key] = &[
         warned(
             &["0"],
             "followers do not serve observers yet in this version; observers find the leader",
-        ),
-    ),
-    key(
-        "admin.enableServer",
-        "",
-        warned(
-            &["false"],
-            "the AdminServer is not built yet in this version; use the four-letter words",
-        ),
-    ),
-    key(
-        "admin.*",
-        "",
-        warned(
-            &[],
-            "the AdminServer is not built yet in this version; use the four-letter words",
-        ),
-    ),
-    key(
-        "IPAuthenticationProvider.usexforwardedfor",
-        "",
-        warned(
-            &[],
-            "the AdminServer is not built yet in this version; use the four-letter words",
-        ),
-    ),
-    key(
-        "metricsProvider.*",
-        "",
-        warned(
-            &[],
-            "metrics providers are not built yet in this version; use the four-letter word mntr",
         ),
     ),
     key(

@@ -2,7 +2,7 @@
 //! judged.
 
 use super::{
-    auth,
+    admin, auth,
     draft::Draft,
     ensemble_keys, keys, no_effect,
     problem::{Origin, Problem, shown},
@@ -145,6 +145,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Key> {
         .chain(auth::KEYS)
         .chain(sandbox::KEYS)
         .chain(tls::KEYS)
+        .chain(admin::KEYS)
         .chain(no_effect::KEYS)
 }
 

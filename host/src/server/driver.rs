@@ -371,7 +371,8 @@ where
             match input {
                 Input::Stored { upto } => self.stored = self.stored.max(*upto),
                 Input::Facts(link, _) => self.batch.answered.push(*link),
-                Input::Link(..)
+                Input::Ask(..)
+                | Input::Link(..)
                 | Input::SnapshotWritten(_)
                 | Input::SnapshotStored { .. }
                 | Input::SnapshotFailed { .. }
@@ -389,11 +390,13 @@ where
 
     fn step(&mut self) {
         let now = self.clock.now();
+        let inputs = self.inputs.len();
         self.next = self
             .machine
             .step(now, &mut self.inputs, &mut self.batch.outputs);
         assert!(self.inputs.is_empty(), "a step drains its inputs");
-        self.gauges.count_step();
+        let took = self.clock.instant().micros_since(now.instant);
+        self.gauges.count_step(inputs, Duration::from_micros(took));
         self.perform();
     }
 

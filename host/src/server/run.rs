@@ -41,6 +41,8 @@ use super::machine::Running;
 #[cfg(feature = "wasm-runtime")]
 use super::sandbox::Sandbox;
 use super::secrets;
+use crate::admin::{self, Asker, Extras};
+use crate::audit::Audit;
 use crate::config::dynamic::WriteError;
 use crate::config::{Compression, ServerConfig};
 use crate::error::Error;
@@ -120,9 +122,17 @@ pub fn run_renewed(
         gauges: Arc::default(),
         begun: Cell::new(false),
         full: Arc::default(),
+        asker: Asker::default(),
+        audit: config
+            .audit
+            .as_ref()
+            .map(Audit::start)
+            .transpose()?
+            .map(Rc::new),
         config,
         core,
     };
+    host.administer();
     let runtime = runtime().map_err(|error| host.error(error))?;
     let mut started = Some(started);
     let live = async |stop: Pin<&mut _>| {
@@ -194,9 +204,23 @@ struct Host {
     /// Whether there was a life already.
     begun: Cell<bool>,
     full: Arc<Full>,
+    asker: Asker,
+    /// `None`: nobody wants to know.
+    audit: Option<Rc<Audit>>,
 }
 
 impl Host {
+    /// Lets operators and their tools ask, from before there is a machine that answers.
+    fn administer(&self) {
+        let sources = admin::Sources {
+            asker: self.asker.clone(),
+            gauges: Arc::clone(&self.gauges),
+            extras: Extras::default(),
+            snapshots: self.directories.snapshots().path().to_owned(),
+        };
+        admin::start(&self.config, sources);
+    }
+
     /// One life of the server, from what is on disk to its end. Nothing of it is left then but the
     /// files.
     async fn live(
@@ -236,6 +260,12 @@ impl Host {
             Some(place) => place.members(),
             None => Box::new(|_| Ok(())),
         };
+        let asked = inbox.clone();
+        self.asker.begin(
+            move |input| asked.push(input),
+            facts(directories, &lanes),
+            lanes.fsyncs(),
+        );
         let facts = facts(directories, &lanes);
         let mut renewed = pin!(self.core.renewed(renew));
         let mut renewing = false;
@@ -265,7 +295,7 @@ impl Host {
             inbox,
             members,
             facts,
-            events: events(),
+            events: events(self.asker.clone(), self.audit.clone()),
             warnings: Box::new(|line| warn!("{line}")),
             gauges: Arc::clone(&self.gauges),
         };
@@ -281,6 +311,7 @@ impl Host {
             }
         });
         let ended = driver.serve(pin!(until)).await;
+        self.asker.end();
         // The driver is gone and with it the other owner: what was handed over is finished before
         // the files are read again, or the lock on the directories goes.
         if let Ok(lanes) = Rc::try_unwrap(lanes) {
@@ -742,9 +773,14 @@ impl LanesOf for Handed {
     }
 }
 
-fn events() -> impl FnMut(Event) {
+fn events(asker: Asker, audit: Option<Rc<Audit>>) -> impl FnMut(Event) {
     let mut log = EventLog::default();
-    move |event| log.log(&event, Instant::now())
+    move |mut event| {
+        let audited = audit.as_ref().is_some_and(|audit| audit.hear(&mut event));
+        if !audited && !asker.hear(&mut event) {
+            log.log(&event, Instant::now());
+        }
+    }
 }
 
 /// The time at which a server begins.

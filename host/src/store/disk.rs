@@ -1,6 +1,7 @@
 //! A directory of the file system as a [`Disk`].
 
 use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,6 +15,7 @@ use zabra_core::store::disk::{Disk, Entry};
 use zabra_core::store::names::{self, Compression};
 
 use super::{Error, compress};
+use crate::histogram::Histogram;
 
 /// How much is read at once.
 const READ_BYTES: usize = 1 << 20;
@@ -29,16 +31,65 @@ pub struct FsDisk {
 /// How long syncs take, and from when on that is worth a warning.
 #[derive(Clone, Debug)]
 pub(super) struct Timing {
-    pub(super) fsync_ms: Arc<Mutex<Summary>>,
+    pub(super) fsyncs: Arc<Fsyncs>,
     pub(super) warning: Duration,
+}
+
+/// Microseconds: from a disk that only pretends to one that hangs.
+const FSYNC_US: &[u64] = &[
+    50, 100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 5_000_000,
+];
+
+/// How long the log's syncs took so far; read on any thread.
+#[derive(Debug)]
+pub struct Fsyncs {
+    ms: Mutex<Summary>,
+    us: Histogram,
+    slow: AtomicU64,
+}
+
+impl Default for Fsyncs {
+    fn default() -> Self {
+        Self {
+            ms: Mutex::default(),
+            us: Histogram::new(FSYNC_US),
+            slow: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Fsyncs {
+    /// In milliseconds.
+    pub fn ms(&self) -> Summary {
+        *self.ms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In microseconds.
+    pub const fn times(&self) -> &Histogram {
+        &self.us
+    }
+
+    /// Those that took longer than `fsync.warningthresholdms`.
+    pub fn slow(&self) -> u64 {
+        self.slow.load(Ordering::Relaxed)
+    }
 }
 
 impl Timing {
     fn record(&self, path: &Path, took: Duration) {
-        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let mut fsync_ms = self.fsync_ms.lock().unwrap_or_else(PoisonError::into_inner);
-        fsync_ms.record(ms);
+        let number = |it: u128| u64::try_from(it).unwrap_or(u64::MAX);
+        let ms = number(took.as_millis());
+        let mut all = self
+            .fsyncs
+            .ms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.record(ms);
+        drop(all);
+        self.fsyncs.us.record(number(took.as_micros()));
         if took > self.warning {
+            self.fsyncs.slow.fetch_add(1, Ordering::Relaxed);
             // Every write waited for it. Source: ZooKeeper `FileTxnLog.commit`.
             warn!(file = %path.display(), milliseconds = ms, "an fsync of the log was slow");
         }

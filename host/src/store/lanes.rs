@@ -11,7 +11,7 @@ use std::io;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use zabra_core::ids::{Seq, Zxid};
@@ -23,7 +23,7 @@ use zabra_core::store::purge::{Keep, Plan, purge};
 use zabra_core::store::snapshot::SnapshotStore;
 
 use super::compress::Compressor;
-use super::disk::Timing;
+use super::disk::{Fsyncs, Timing};
 use super::room::{LOOK_AT_LEAST_EVERY, Room, Rooms, is_tight};
 use super::{Directories, Error, FsDisk};
 
@@ -84,7 +84,7 @@ pub struct Lanes {
     log: Sender<Vec<(Seq, StoreOp)>>,
     snapshots: Sender<SnapshotWork>,
     threads: [JoinHandle<()>; 2],
-    fsync_ms: Arc<Mutex<Summary>>,
+    fsyncs: Arc<Fsyncs>,
 }
 
 impl Lanes {
@@ -103,9 +103,9 @@ impl Lanes {
     where
         F: FnMut(Report) + Clone + Send + 'static,
     {
-        let fsync_ms = Arc::new(Mutex::new(Summary::default()));
+        let fsyncs = Arc::new(Fsyncs::default());
         let logs = directories.logs().timed(Timing {
-            fsync_ms: Arc::clone(&fsync_ms),
+            fsyncs: Arc::clone(&fsyncs),
             warning: options.fsync_warning.unwrap_or(Duration::MAX),
         });
         let mut snapshots = SnapshotStore::new(directories.snapshots());
@@ -153,7 +153,7 @@ impl Lanes {
             log,
             snapshots,
             threads,
-            fsync_ms,
+            fsyncs,
         })
     }
 
@@ -170,8 +170,14 @@ impl Lanes {
 
     /// Tells, on any thread, how long the log's syncs took so far, in milliseconds.
     pub fn fsync_ms(&self) -> impl Fn() -> Summary + Send + 'static {
-        let fsync_ms = Arc::clone(&self.fsync_ms);
-        move || *fsync_ms.lock().unwrap_or_else(PoisonError::into_inner)
+        let fsyncs = Arc::clone(&self.fsyncs);
+        move || fsyncs.ms()
+    }
+
+    /// What is counted of the log's syncs.
+    #[must_use]
+    pub fn fsyncs(&self) -> Arc<Fsyncs> {
+        Arc::clone(&self.fsyncs)
     }
 
     /// Waits until everything given is done and reported, and the log's file is finished.
@@ -180,7 +186,7 @@ impl Lanes {
             log,
             snapshots,
             threads,
-            fsync_ms: _,
+            fsyncs: _,
         } = self;
         drop((log, snapshots));
         for thread in threads {

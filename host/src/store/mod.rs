@@ -16,7 +16,7 @@ mod tests;
 
 pub use directories::{Autocreate, Directories, VERSION};
 pub(crate) use disk::sync_directory;
-pub use disk::{FsDisk, FsFile};
+pub use disk::{FsDisk, FsFile, Fsyncs};
 pub use error::Error;
 pub use frozen::{Frozen, Part, Section};
 pub use lanes::{LaneOptions, Lanes, Report};

@@ -9,6 +9,7 @@
     reason = "a test that panics has failed, which is what is wanted"
 )]
 
+mod admin;
 mod backup;
 mod c_client;
 mod java;

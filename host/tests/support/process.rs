@@ -280,7 +280,8 @@ impl Server {
         );
     }
 
-    fn wait_until_serving(&mut self) {
+    /// Waits until it answers clients.
+    pub(crate) fn wait_until_serving(&mut self) {
         let end = Instant::now() + START_TIME_MAX;
         loop {
             self.assert_running();

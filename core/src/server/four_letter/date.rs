@@ -70,11 +70,33 @@ pub const fn civil_date(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// Days after 1970-01-01 of a year, month and day: [`civil_date`] the other way round.
+///
+/// Source: Hinnant, `days_from_civil`.
+#[must_use]
+pub const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString as _;
 
     use super::*;
+
+    #[test]
+    fn days_are_counted_both_ways() {
+        for days in (-800_000..800_000).step_by(13) {
+            let (year, month, day) = civil_date(days);
+            assert_eq!(days_since_1970(year, month, day), days);
+        }
+    }
 
     #[test]
     fn dates_are_those_of_java() {

@@ -22,10 +22,10 @@ use bytes::Bytes;
 
 use super::config::FourLetterWords;
 use super::conn::Stage;
-use super::{HostFacts, Output, Server};
+use super::{Core, Event, HostFacts, Output, Question, Server};
 use crate::ids::LinkId;
 
-pub use date::civil_date;
+pub use date::{civil_date, days_since_1970};
 
 pub(super) use latency::Latencies;
 
@@ -36,6 +36,17 @@ const TRACE_MASK: i64 = 306;
 
 /// What every word that needs a tree gets from a server that has no leader, or is still loading.
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
+
+/// The word that only whoever administers this process may ask.
+const SNAPSHOT: &[u8] = b"snap";
+
+/// The word `stmk` with its mask.
+#[must_use]
+pub fn set_trace_mask(mask: i64) -> Bytes {
+    let mut word = b"stmk".to_vec();
+    word.extend_from_slice(&mask.to_be_bytes());
+    word.into()
+}
 
 /// A word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,15 +166,7 @@ impl Server {
             let text = format!("{name} is not executed because it is not in the whitelist.\n");
             return self.tell(link, &text);
         }
-        if !self.core.has_part() && !word.needs_no_tree() {
-            let text = if word == Word::Isro {
-                "null"
-            } else if word == Word::Hash {
-                // This one has no end of line.
-                NOT_SERVING.trim_end()
-            } else {
-                NOT_SERVING
-            };
+        if let Some(text) = self.core.refusal(word) {
             return self.tell(link, text);
         }
         if word.needs_facts() {
@@ -189,6 +192,30 @@ impl Server {
         self.tell(link, &text);
     }
 
+    /// Answers whoever administers this process: every word, whatever clients may ask. One more,
+    /// `snap`, has a snapshot made of the state at the zxid that it answers, or a later one.
+    pub(super) fn ask(&mut self, question: Question, bytes: &[u8], facts: &HostFacts) {
+        let mut text = String::new();
+        if bytes == SNAPSHOT && self.core.has_part() {
+            self.core.snapshots.make_due();
+            text = format!("{}", self.core.tree.last_zxid());
+        } else if let Some((&word, rest)) = bytes.split_first_chunk()
+            && let Some(word) = Word::recognise(word)
+        {
+            if word == Word::Stmk
+                && let Some(&mask) = rest.first_chunk()
+            {
+                self.core.stats.trace_mask = Some(i64::from_be_bytes(mask));
+            }
+            text = match self.core.refusal(word) {
+                Some(refusal) => refusal.into(),
+                None => self.text(word, facts),
+            };
+        }
+        self.core.events.push(Event::Told { question, text });
+    }
+
+    #[inline(never)]
     fn text(&mut self, word: Word, facts: &HostFacts) -> String {
         match word {
             Word::Conf => self.conf(facts),
@@ -228,5 +255,22 @@ impl Server {
         let environment = &self.core.config.host.environment;
         let found = environment.iter().find(|(k, _)| k == "zookeeper.version");
         found.map_or("", |(_, version)| version)
+    }
+}
+
+impl Core {
+    /// What a word gets from a server that has nothing to tell.
+    fn refusal(&self, word: Word) -> Option<&'static str> {
+        if self.has_part() || word.needs_no_tree() {
+            return None;
+        }
+        Some(if word == Word::Isro {
+            "null"
+        } else if word == Word::Hash {
+            // This one has no end of line.
+            NOT_SERVING.trim_end()
+        } else {
+            NOT_SERVING
+        })
     }
 }
