@@ -353,6 +353,15 @@ impl Cluster {
         }
     }
 
+    /// How many sessions it knows of.
+    fn sessions(&self, id: Host) -> Option<u64> {
+        let answer = wire::word(self.network.of(id).client, "mntr", WORD_TIME_MAX).ok()?;
+        let mut counts = answer
+            .lines()
+            .filter_map(|line| line.strip_prefix("zk_global_sessions\t"));
+        counts.next()?.trim().parse().ok()
+    }
+
     /// The server that leads, as far as it is known from outside.
     pub(crate) fn leader(&self) -> Option<Host> {
         let ids = self.ids().into_iter();
@@ -400,7 +409,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until all have the same last zxid for a while, and returns it.
+    /// Waits until all have the same last zxid for a while and no session is left, and returns it. A
+    /// session whose client never heard of it ends a timeout after the last leader began.
     pub(crate) fn wait_until_equal(&self, time_max: Duration) -> i64 {
         let begun = Instant::now();
         let mut before = Vec::new();
@@ -408,12 +418,15 @@ impl Cluster {
             let statuses: Vec<Status> = self.ids().iter().map(|&id| self.status(id)).collect();
             let first = statuses.first().map_or(-1, |status| status.zxid);
             let equal = first >= 0 && statuses.iter().all(|status| status.zxid == first);
-            if equal && before == statuses {
+            let sessions: Vec<_> = self.ids().iter().map(|&id| self.sessions(id)).collect();
+            let over = sessions.iter().all(|count| *count == Some(0));
+            if equal && over && before == statuses {
                 return first;
             }
             assert!(
                 begun.elapsed() < time_max,
-                "after {time_max:?} servers differ: {statuses:x?}\n{}",
+                "after {time_max:?} servers differ: {statuses:x?}, or sessions are left: \
+                 {sessions:?}\n{}",
                 self.log_ends()
             );
             before = statuses;
