@@ -2,7 +2,7 @@
 
 import { blobs, ints, reader, uints } from './postcard.mjs';
 
-const ABI = 2;
+const ABI = 3;
 const MEMORY_BYTES_MAX = 1 << 30;
 
 /** The server died: its instance must not be called again. */
@@ -73,6 +73,7 @@ function encodeConfig({ port, directory, snapshotTxns }) {
     [...uints(port), ...blobs(directory, directory), ...ints(-1)], // What the word `conf` shows.
     // What the word `envi` shows. Clients look for the version there, and in what `srvr` shows.
     [...uints(1), ...blobs('zookeeper.version', '3.9.5-zabra-js-host, built on a day')],
+    new Uint8Array(9), // sasl_users to nonce_seed: nobody logs in, passwords of sessions are of ids
   ];
   return Buffer.concat(pieces.map((piece) => Buffer.from(piece)));
 }

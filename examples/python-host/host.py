@@ -19,7 +19,7 @@ import zlib
 
 import wasmtime
 
-ABI = 2
+ABI = 3
 MEMORY_BYTES_MAX = 512 << 20
 TICK_SECONDS = 0.1
 TICKS_MAX = 20  # Of a call.
@@ -127,6 +127,7 @@ def config(port, directory, snapshot_txns):
         uint(60_000, 10_000, 0),  # container_check_ms, _deletes_per_minute_max, _never_used_ms_max
         uint(port) + blob(directory) + blob(directory) + sint(-1),  # What `conf` shows.
         uint(1) + blob("zookeeper.version") + blob("3.9.5-zabra-python-host, built on a day"),
+        bytes(9),  # sasl_users to nonce_seed: nobody logs in, passwords of sessions are of ids
     ])
 
 

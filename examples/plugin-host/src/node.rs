@@ -17,7 +17,7 @@ use crate::memory::Memory;
 use crate::sandbox::{Plugin, Running};
 use crate::wire::{Input, LinkInput, LinkOutput, Now, Output, Stepped};
 
-const ABI: u32 = 2;
+const ABI: u32 = 3;
 const EVENTS_MAX: usize = 256;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -72,6 +72,8 @@ impl Node {
             [100_000_u64, 4 << 30, 32 << 10, 16 << 10, 60_000, 10_000, 0],
             // client_port, data_dir, data_log_dir, listen_backlog, environment
             (port, "", "", -1, [1_u8], "zookeeper.version", "3.9.5-plugin-host, built on a day"),
+            // sasl_users to nonce_seed: nobody logs in, passwords of sessions are of ids
+            [0_u8; 9],
         );
         // The standard library has its keys from the system. The last is its place: it has none.
         let begin = (0_u8, RandomState::new().hash_one(0), config, 0_u8);
