@@ -147,7 +147,8 @@ fn verify(
     })
 }
 
-/// One end that asks to be let in, as a user whose name has no quotes: its answer to a challenge, and what it must then be told.
+/// One end that asks to be let in, as a user whose name has no quotes: its answer to a challenge,
+/// and what it must then be told.
 pub(crate) fn respond(
     place: &Place,
     challenge: &[u8],

@@ -146,7 +146,7 @@ struct Core {
     /// Local sessions whose clients have closed them in this step.
     locals_closed: Vec<SessionId>,
     /// Of whom each session is whose client has shown who it is: see `Core::may_act`.
-    pins: BTreeMap<SessionId, u64>,
+    pins: BTreeMap<SessionId, u32>,
     /// The sessions that have ZooKeeper's passwords: see [`config::SessionPasswords`].
     old_passwords: BTreeSet<SessionId>,
     nonces: Nonces,

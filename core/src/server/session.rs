@@ -217,7 +217,7 @@ fn certificate(ids: &[Id]) -> &str {
 }
 
 /// What is set in the number that is remembered of a certificate's identity.
-const OF_CERTIFICATE: u64 = 1;
+const OF_CERTIFICATE: u32 = 1;
 
 impl Core {
     /// The password of a session of a client with these identities.
@@ -283,12 +283,13 @@ impl Core {
         }
     }
 
-    /// What is remembered of an identity: a number that nobody else's has, as nobody can compute it.
-    fn pin(&self, id: &Id) -> u64 {
+    /// What is remembered of an identity: a number of a key that nobody knows, so that nobody
+    /// can look for an identity that has the same.
+    fn pin(&self, id: &Id) -> u32 {
         let parts = [id.scheme.as_bytes(), b" ", id.id.as_bytes()];
         let hash = hmac_sha1(&self.config.auth.nonce_seed, &parts);
         let hash = hash.first_chunk().copied().unwrap_or_default();
-        u64::from_le_bytes(hash) & !OF_CERTIFICATE | u64::from(id.scheme == "x509")
+        u32::from_le_bytes(hash) & !OF_CERTIFICATE | u32::from(id.scheme == "x509")
     }
 
     /// Whether a session is of a certificate that is none of these identities, nor will be.
