@@ -90,8 +90,21 @@ fn certificate_of_another_host_keeps_a_server_out() {
     );
 }
 
+/// The address's name is in the certificate, but it is not who the configuration says: whoever
+/// answers for an address could give it any name.
 #[test]
-fn server_without_tls_stays_out() {
+fn cve_2026_24281_name_of_an_address_is_not_asked_for() {
+    let ensemble = with_third("tls-reverse-dns", |authority, directory| {
+        key_of(directory, &authority.certify("server", &["localhost"]))
+    });
+    third_stays_out(
+        ensemble,
+        "its certificate is neither of 127.0.0.1 nor of a host",
+    );
+}
+
+#[test]
+fn cve_2018_8012_server_without_a_certificate_stays_out() {
     let ensemble = with_third("tls-none", |_, _| vec!["sslQuorum=false".into()]);
     third_stays_out(ensemble, "what it sends is not TLS");
 }

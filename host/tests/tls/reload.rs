@@ -141,7 +141,7 @@ fn settings_that_cannot_work_are_refused_with_what_to_do() {
 }
 
 #[test]
-fn passwords_are_never_shown() {
+fn cve_2026_24308_passwords_are_never_shown() {
     let home = Directory::new("tls-secret");
     fs::write(home.path().join("bad.p12"), "no store").unwrap();
     let said = refusal(
