@@ -20,7 +20,7 @@ use zabra_core::store::names;
 use zabra_core::store::recovery::Note;
 
 use super::manifest::{self, FileEntry, hash};
-use super::source::data_directories;
+use super::source::{data_directories, require_log};
 use super::state::{logs, snapshots};
 use super::{Error, Manifest, Point, State, format_time};
 use crate::store::{self, Frozen, Part};
@@ -120,6 +120,7 @@ fn attempt(
 /// Chooses the files, reads the state that they hold, and hashes them.
 fn prepare(directories: &[PathBuf], take: Take) -> Result<(Made, Frozen), Error> {
     let mut files = data_directories(directories)?;
+    require_log(directories, &files)?;
     let all = files.clone();
     let state = State::replay(&mut files, Point::Newest)?;
     if let Some(until) = state.fuzzy_until {

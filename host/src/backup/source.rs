@@ -71,6 +71,23 @@ pub(super) fn data_directories(paths: &[impl AsRef<Path>]) -> Result<Frozen, Err
     Ok(files)
 }
 
+/// Makes sure that the log is there too: with a snapshot alone, a backup would lose all that came
+/// after it. A server that has written nothing since it was restored has none, so whoever names
+/// both directories is believed.
+///
+/// # Errors
+/// One directory is named, and it has no log.
+pub(super) fn require_log(paths: &[PathBuf], files: &Frozen) -> Result<(), Error> {
+    match paths {
+        [path] if logs(files).next().is_none() => Err(Error::new(format!(
+            "{}: expected logs beside the snapshots, found none; name the server's dataLogDir with \
+             --data-log-dir (the same directory again, if it has none)",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Where the files themselves are.
 pub(super) fn store_directories(paths: &[impl AsRef<Path>]) -> Vec<PathBuf> {
     let within = |path: &Path| {
