@@ -123,9 +123,7 @@ impl Follower {
             _lock: lock(out)?,
         };
         if text.is_file() {
-            let bytes = fs::read(&text).map_err(|error| Error::at(&text, "read it", &error))?;
-            let manifest = Manifest::parse(&bytes, &text.display().to_string())?;
-            follower.resume(&manifest)?;
+            follower.resume(&Manifest::read(&text)?)?;
         }
         Ok(follower)
     }

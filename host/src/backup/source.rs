@@ -104,8 +104,7 @@ pub(super) fn store_directories(paths: &[impl AsRef<Path>]) -> Vec<PathBuf> {
 }
 
 fn open_directory(path: &Path, text: &Path) -> Result<Source, Error> {
-    let bytes = fs::read(text).map_err(|error| Error::at(text, "read it", &error))?;
-    let manifest = Manifest::parse(&bytes, &text.display().to_string())?;
+    let manifest = Manifest::read(text)?;
     let mut files = Frozen::default();
     for entry in &manifest.files {
         let part = Part::open(&path.join(&entry.name))?;

@@ -10,7 +10,7 @@ use zabra_core::wire::log::{End, Record};
 use zabra_core::wire::txn;
 
 use super::failure::{Failure, count, tell};
-use super::show::{Lines, TxnLine, parse_zxid, touches};
+use super::show::{Lines, TxnLine, parse_path, parse_zxid, touches};
 use crate::backup::{Content, Source, check_log, check_order, read_log};
 use crate::store::{Frozen, Part};
 
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["path", "from", "to"])]
     verify: bool,
     /// Only what is about this znode and those below it
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = parse_path)]
     path: Option<String>,
     /// Only this transaction and later ones
     #[arg(long, value_name = "ZXID", value_parser = parse_zxid)]
