@@ -201,6 +201,7 @@ fn write_file(manifest: &Manifest, files: &Frozen, out: &Path) -> Result<(), Err
     let failed = |error: io::Error| Error::at(&temporary, "write it", &error);
     let mut file = create_private(&temporary).map_err(failed)?;
     let written = write_archive(manifest, files, &mut file)
+        .map_err(|error| Error::new(format!("{}: {error}", temporary.display())))
         .and_then(|()| file.sync_all().map_err(failed))
         .and_then(|()| rename_durably(&temporary, out));
     if written.is_err() {
@@ -210,7 +211,7 @@ fn write_file(manifest: &Manifest, files: &Frozen, out: &Path) -> Result<(), Err
 }
 
 fn write_archive(manifest: &Manifest, files: &Frozen, out: &mut impl Write) -> Result<(), Error> {
-    let failed = |error: io::Error| Error::new(format!("cannot write the archive: {error}"));
+    let failed = |error: io::Error| Error::new(format!("the archive cannot be written: {error}"));
     let mut archive = tar::Builder::new(out);
     let text = manifest.to_text();
     let mut header = header(text.len() as u64);

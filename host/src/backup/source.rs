@@ -118,9 +118,13 @@ fn open_directory(path: &Path, text: &Path) -> Result<Source, Error> {
 
 fn open_archive(path: &Path) -> Result<Source, Error> {
     let failed = |error: &io::Error| {
+        if error.raw_os_error().is_some() {
+            return Error::at(path, "read it", error);
+        }
+        // What the reader of archives says of others has their bytes in it.
         Error::new(format!(
-            "{}: expected a backup, which is a tar archive, found: {error}; is it truncated, \
-             compressed, or something else?",
+            "{}: expected a backup, which is a tar archive, found something else or a part of one; \
+             is it truncated or compressed?",
             path.display()
         ))
     };

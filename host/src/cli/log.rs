@@ -245,6 +245,13 @@ fn damage(part: &Part, end: &End) -> Option<String> {
     let End::Damaged(damage) = end else {
         return None;
     };
+    if damage.offset == 0 {
+        return Some(format!(
+            "{}: {damage}; if it was one, its beginning is gone: take a copy of it, or the state \
+             from the other servers of the ensemble or from a backup",
+            part.location()
+        ));
+    }
     Some(format!(
         "{}: {damage}; what is before that is sound. No server can go on from this log: take the \
          state from the other servers of the ensemble (empty this one's data directory, it is sent \
