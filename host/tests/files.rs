@@ -403,6 +403,10 @@ fn wrong_command_lines_exit_with_2() {
             &["log", "--verify", "--path", "/", "x"],
             "cannot be used with",
         ),
+        (
+            &["log", "--path", "app", "x"],
+            "expected a znode's path such as /app, found \"app\"",
+        ),
         (&["snapshot"], "<SOURCE[@POINT]>"),
         (
             &["snapshot", "x@yesterday"],

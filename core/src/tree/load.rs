@@ -1,4 +1,4 @@
-//! Reading a tree back: a snapshot of any ZooKeeper from 3.5 on, then the log; or a leader's state
+//! Reading a tree back: a snapshot of any ZooKeeper from 3.4 on, then the log; or a leader's state
 //! from the network.
 
 mod items;

@@ -20,7 +20,7 @@ use zabra_core::store::names;
 use zabra_core::store::recovery::Note;
 
 use super::manifest::{self, FileEntry, hash};
-use super::source::data_directories;
+use super::source::{data_directories, require_log};
 use super::state::{logs, snapshots};
 use super::{Error, Manifest, Point, State, format_time};
 use crate::store::{self, Frozen, Part};
@@ -120,6 +120,7 @@ fn attempt(
 /// Chooses the files, reads the state that they hold, and hashes them.
 fn prepare(directories: &[PathBuf], take: Take) -> Result<(Made, Frozen), Error> {
     let mut files = data_directories(directories)?;
+    require_log(directories, &files)?;
     let all = files.clone();
     let state = State::replay(&mut files, Point::Newest)?;
     if let Some(until) = state.fuzzy_until {
@@ -200,6 +201,7 @@ fn write_file(manifest: &Manifest, files: &Frozen, out: &Path) -> Result<(), Err
     let failed = |error: io::Error| Error::at(&temporary, "write it", &error);
     let mut file = create_private(&temporary).map_err(failed)?;
     let written = write_archive(manifest, files, &mut file)
+        .map_err(|error| Error::new(format!("{}: {error}", temporary.display())))
         .and_then(|()| file.sync_all().map_err(failed))
         .and_then(|()| rename_durably(&temporary, out));
     if written.is_err() {
@@ -209,7 +211,7 @@ fn write_file(manifest: &Manifest, files: &Frozen, out: &Path) -> Result<(), Err
 }
 
 fn write_archive(manifest: &Manifest, files: &Frozen, out: &mut impl Write) -> Result<(), Error> {
-    let failed = |error: io::Error| Error::new(format!("cannot write the archive: {error}"));
+    let failed = |error: io::Error| Error::new(format!("the archive cannot be written: {error}"));
     let mut archive = tar::Builder::new(out);
     let text = manifest.to_text();
     let mut header = header(text.len() as u64);

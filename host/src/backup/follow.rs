@@ -21,7 +21,7 @@ use zabra_core::wire::txn::TxnHeader;
 
 use super::archive::{copy_durably, create_private_directory, now, partial, rename_durably};
 use super::manifest::{self, FileEntry, copy_hashed, hash};
-use super::source::{scan_log, store_directories};
+use super::source::{require_log, scan_log, store_directories};
 use super::state::{follows, logs, snapshots};
 use super::{Error, Manifest, format_time};
 use crate::store::{self, Frozen, Part};
@@ -35,10 +35,14 @@ const SUSPECT_ROUNDS: u32 = 3;
 /// Ships what a server writes into a backup.
 pub struct Follower {
     sources: Vec<PathBuf>,
+    /// As they were named.
+    named: Vec<PathBuf>,
     out: PathBuf,
     files: BTreeMap<String, Copy>,
     /// The last transaction shipped, and its time.
     last: Option<(Zxid, UnixMillis)>,
+    /// It was said that there is no log yet.
+    waits: bool,
     /// A log that seemed damaged, where, and in how many rounds.
     suspect: Option<(String, u64, u32)>,
     /// Held as long as this lives.
@@ -110,16 +114,16 @@ impl Follower {
         create_private_directory(&below)?;
         let mut follower = Self {
             sources: store_directories(sources),
+            named: sources.to_owned(),
             out: out.to_owned(),
             files: BTreeMap::new(),
             last: None,
+            waits: false,
             suspect: None,
             _lock: lock(out)?,
         };
         if text.is_file() {
-            let bytes = fs::read(&text).map_err(|error| Error::at(&text, "read it", &error))?;
-            let manifest = Manifest::parse(&bytes, &text.display().to_string())?;
-            follower.resume(&manifest)?;
+            follower.resume(&Manifest::read(&text)?)?;
         }
         Ok(follower)
     }
@@ -164,6 +168,18 @@ impl Follower {
     pub fn round(&mut self) -> Result<Shipped, Error> {
         let files = Frozen::open(&self.sources)?;
         let mut shipped = Shipped::default();
+        if let Err(error) = require_log(&self.named, &files) {
+            // A server that has just begun has none yet.
+            if snapshots(&files).any(|(zxid, _)| zxid > Zxid::ZERO) {
+                return Err(error);
+            }
+            if !self.waits {
+                shipped
+                    .warnings
+                    .push(format!("{error}; waiting for the first log"));
+            }
+            self.waits = true;
+        }
         let removed = self.take_back(&files, &mut shipped)?;
         if self.snapshots().next().is_none() {
             self.ship_snapshots(&files, Which::Newest, &mut shipped)?;
@@ -197,19 +213,24 @@ impl Follower {
         let Some((oldest, _)) = logs(files).next() else {
             return Ok(false);
         };
+        let ours = self.files.iter();
+        let mut ours: Vec<_> = ours
+            .filter_map(|(name, copy)| Some((names::parse_log(name)?, name, copy)))
+            .filter(|(first, ..)| *first >= oldest)
+            .collect();
+        ours.sort_unstable_by_key(|(first, ..)| *first);
         let mut gone = Vec::new();
-        for (name, copy) in &self.files {
-            let Some(first) = names::parse_log(name).filter(|first| *first >= oldest) else {
-                continue;
-            };
+        for (first, name, copy) in ours.into_iter().rev() {
             let same = match (files.part(name), copy.last) {
                 (None, _) => false,
                 (Some(part), Some(last)) => last.is_in(part)?,
                 (Some(_), None) => true,
             };
-            if !same {
-                gone.push((first, name.clone()));
+            if same {
+                // The end is taken back, so what is before this is the same, too.
+                break;
             }
+            gone.push((first, name.clone()));
         }
         for (first, name) in &gone {
             self.files.remove(name);

@@ -1,6 +1,8 @@
 //! What a backup says about itself: `manifest.json`.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -83,6 +85,20 @@ impl Manifest {
             digest: None,
             files: Vec::new(),
         }
+    }
+
+    /// Reads a manifest in a file.
+    ///
+    /// # Errors
+    /// It cannot be read, is none, or one of a later version.
+    pub(super) fn read(path: &Path) -> Result<Self, Error> {
+        let failed = |error| Error::at(path, "read it", &error);
+        let mut text = Vec::new();
+        let file = File::open(path).map_err(failed)?;
+        file.take(BYTES_MAX)
+            .read_to_end(&mut text)
+            .map_err(failed)?;
+        Self::parse(&text, &path.display().to_string())
     }
 
     /// Reads a manifest.

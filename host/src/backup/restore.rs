@@ -87,7 +87,7 @@ pub fn restore_tree(
     let mut set_aside = Vec::new();
     if found.is_some() {
         // Locked while it is moved: no server of ours uses it.
-        let _locked = Directories::open(data_dir, data_log_dir, Autocreate::No)?;
+        let _locked = Directories::open(data_dir, data_log_dir, Autocreate::Yes)?;
         for directory in [data_dir, data_log_dir] {
             set_aside.extend(move_aside(directory)?);
         }

@@ -71,6 +71,23 @@ pub(super) fn data_directories(paths: &[impl AsRef<Path>]) -> Result<Frozen, Err
     Ok(files)
 }
 
+/// Makes sure that the log is there too: with a snapshot alone, a backup would lose all that came
+/// after it. A server that has written nothing since it was restored has none, so whoever names
+/// both directories is believed.
+///
+/// # Errors
+/// One directory is named, and it has no log.
+pub(super) fn require_log(paths: &[PathBuf], files: &Frozen) -> Result<(), Error> {
+    match paths {
+        [path] if logs(files).next().is_none() => Err(Error::new(format!(
+            "{}: expected logs beside the snapshots, found none; name the server's dataLogDir with \
+             --data-log-dir (the same directory again, if it has none)",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Where the files themselves are.
 pub(super) fn store_directories(paths: &[impl AsRef<Path>]) -> Vec<PathBuf> {
     let within = |path: &Path| {
@@ -87,8 +104,7 @@ pub(super) fn store_directories(paths: &[impl AsRef<Path>]) -> Vec<PathBuf> {
 }
 
 fn open_directory(path: &Path, text: &Path) -> Result<Source, Error> {
-    let bytes = fs::read(text).map_err(|error| Error::at(text, "read it", &error))?;
-    let manifest = Manifest::parse(&bytes, &text.display().to_string())?;
+    let manifest = Manifest::read(text)?;
     let mut files = Frozen::default();
     for entry in &manifest.files {
         let part = Part::open(&path.join(&entry.name))?;
@@ -102,9 +118,13 @@ fn open_directory(path: &Path, text: &Path) -> Result<Source, Error> {
 
 fn open_archive(path: &Path) -> Result<Source, Error> {
     let failed = |error: &io::Error| {
+        if error.raw_os_error().is_some() {
+            return Error::at(path, "read it", error);
+        }
+        // What the reader of archives says of others has their bytes in it.
         Error::new(format!(
-            "{}: expected a backup, which is a tar archive, found: {error}; is it truncated, \
-             compressed, or something else?",
+            "{}: expected a backup, which is a tar archive, found something else or a part of one; \
+             is it truncated or compressed?",
             path.display()
         ))
     };

@@ -10,7 +10,7 @@ use zabra_core::wire::log::{End, Record};
 use zabra_core::wire::txn;
 
 use super::failure::{Failure, count, tell};
-use super::show::{Lines, TxnLine, parse_zxid, touches};
+use super::show::{Lines, TxnLine, parse_path, parse_zxid, touches};
 use crate::backup::{Content, Source, check_log, check_order, read_log};
 use crate::store::{Frozen, Part};
 
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["path", "from", "to"])]
     verify: bool,
     /// Only what is about this znode and those below it
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = parse_path)]
     path: Option<String>,
     /// Only this transaction and later ones
     #[arg(long, value_name = "ZXID", value_parser = parse_zxid)]
@@ -245,6 +245,13 @@ fn damage(part: &Part, end: &End) -> Option<String> {
     let End::Damaged(damage) = end else {
         return None;
     };
+    if damage.offset == 0 {
+        return Some(format!(
+            "{}: {damage}; if it was one, its beginning is gone: take a copy of it, or the state \
+             from the other servers of the ensemble or from a backup",
+            part.location()
+        ));
+    }
     Some(format!(
         "{}: {damage}; what is before that is sound. No server can go on from this log: take the \
          state from the other servers of the ensemble (empty this one's data directory, it is sent \

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use zabra_core::ids::{UnixMillis, Zxid};
 
 use super::failure::{Failure, count, tell};
-use super::show::{Lines, parse_zxid};
+use super::show::{Lines, parse_path, parse_zxid};
 use crate::backup::{
     Auth, Client, Existing, Occupied, Point, Restored, Source, State, Subtree, Written, parse_time,
     restore, restore_tree,
@@ -55,10 +55,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with = "zxid")]
     time: Option<UnixMillis>,
     /// Only this znode and those below it; ephemeral ones are left out, their sessions are gone
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = parse_path)]
     path: Option<String>,
     /// Where that goes [default: where it was]
-    #[arg(long, value_name = "PATH", requires = "path")]
+    #[arg(long, value_name = "PATH", requires = "path", value_parser = parse_path)]
     to: Option<String>,
     /// Restores the subtree into this server, which runs, without TLS
     #[arg(

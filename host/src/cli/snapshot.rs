@@ -9,7 +9,7 @@ use zabra_core::store::names;
 use zabra_core::tree::Tree;
 
 use super::failure::{Failure, count, tell};
-use super::show::{Lines, SessionLine, ZnodeLine, parse_point, preorder};
+use super::show::{Lines, SessionLine, ZnodeLine, parse_path, parse_point, preorder};
 use crate::backup::{Point, Source, State};
 use crate::store::{Frozen, Part};
 
@@ -53,7 +53,7 @@ struct Show {
     #[arg(value_name = "SOURCE[@POINT]", required = true)]
     sources: Vec<String>,
     /// Only this znode and those below it
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = parse_path)]
     path: Option<String>,
     /// Prints no znodes, but reads every snapshot in the sources, and the log after the newest,
     /// and compares checksums and digests
@@ -70,7 +70,7 @@ struct Diff {
     #[arg(value_name = "B[@POINT]")]
     b: String,
     /// Only this znode and those below it
-    #[arg(long, value_name = "PATH", default_value = "/")]
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = parse_path)]
     path: String,
     /// Compares what clients wrote, data, ACL and kind, and not zxids, times and versions
     #[arg(long)]

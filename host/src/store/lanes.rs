@@ -10,8 +10,8 @@ use core::time::Duration;
 use std::io;
 use std::panic::catch_unwind;
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use zabra_core::ids::{Seq, Zxid};

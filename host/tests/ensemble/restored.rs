@@ -1,5 +1,7 @@
 //! An ensemble that is lost comes back from a backup of any of its members.
 
+use core::time::Duration;
+
 use crate::members::{End, Ensemble, Id, Reconfig, Role};
 use crate::support::backups::{text, wait_for_changes, zxid_in};
 use crate::support::cli::zabra_must;
@@ -12,6 +14,8 @@ const KINDS: [(Id, Kind); 3] = [(3, Kind::Zabra), (2, APACHE), (1, Kind::Zabra)]
 const WRITERS: usize = 3;
 const CHANGES: usize = 60;
 const SESSION_MS: i32 = 20_000;
+/// Longer than a write takes, shorter than a leader lives without a quorum.
+const UNANSWERED_TIME: Duration = Duration::from_millis(250);
 
 #[test]
 fn an_ensemble_comes_back_from_a_backup_of_its_leader() {
@@ -64,4 +68,61 @@ fn comes_back(test: &str, backed_up: Id) {
         .unwrap();
     assert!(client.zxid > last, "{:x} after {last:x}", client.zxid);
     ensemble.tree();
+}
+
+#[test]
+fn a_backup_of_zabra_takes_back_what_was_never_committed() {
+    takes_back("taken-back-zabra", Kind::Zabra);
+}
+
+#[test]
+fn a_backup_of_apache_takes_back_what_was_never_committed() {
+    takes_back("taken-back-apache", APACHE);
+}
+
+/// A leader that is left alone writes what it can tell nobody; its backup has it, until the leader
+/// is brought in line.
+fn takes_back(test: &str, kind: Kind) {
+    let home = Directory::new(test);
+    let roles = KINDS.map(|(id, _)| (id, Role::Participant));
+    let mut ensemble = Ensemble::new(test, Reconfig::Off, &roles);
+    ensemble.start_all(&[(3, kind), (2, Kind::Zabra), (1, APACHE)]);
+    let copy = home.path().join("copy");
+    let data = ensemble.data(3);
+    let follow = ["backup", "--follow", "--once", text(&data), text(&copy)];
+    let has = |path: &str| {
+        let znodes = zabra_must(&["snapshot", text(&copy)]).out;
+        znodes.contains(&format!("{{\"path\":\"{path}\","))
+    };
+    let (open, plain) = (Acl::open(), flags::PERSISTENT);
+    let address = ensemble.address(3);
+    let mut client = Client::open_within(address, SESSION_MS, UNANSWERED_TIME).unwrap();
+    client.create("/kept", None, &open, plain).unwrap();
+    zabra_must(&follow);
+    for id in [1, 2] {
+        ensemble.end(id, End::Kill);
+    }
+    assert!(client.create("/stale", None, &open, plain).is_err());
+    ensemble.end(3, End::Kill);
+    zabra_must(&follow);
+    assert!(
+        has("/kept") && has("/stale"),
+        "what is on the disk was shipped"
+    );
+
+    for (id, kind) in [(1, APACHE), (2, Kind::Zabra)] {
+        ensemble.start(id, kind);
+    }
+    ensemble.settle();
+    ensemble.start(3, kind);
+    ensemble.settle();
+    let mut client = Client::open(ensemble.address(3), SESSION_MS).unwrap();
+    client.create("/after", None, &open, plain).unwrap();
+    let run = zabra_must(&follow);
+    assert!(
+        run.err.contains("took back transactions of log."),
+        "{}",
+        run.err
+    );
+    assert!(has("/kept") && has("/after") && !has("/stale"));
 }

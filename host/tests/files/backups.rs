@@ -440,3 +440,51 @@ fn an_archive_is_piped_and_read_by_others() {
     let run = zabra_must(&["log", "--from", "0x31", text(&out)]);
     assert_eq!(json_lines(&run.out).len(), 1);
 }
+
+#[test]
+fn logs_may_be_in_a_directory_of_their_own() {
+    let home = Directory::new("files-log-dir");
+    let case = data("standalone-3.9.5");
+    let path = |name: &str| home.path().join(name);
+    for (directory, kind) in [("data", "snapshot."), ("logs", "log.")] {
+        let to = path(directory).join("version-2");
+        fs::create_dir_all(&to).unwrap();
+        for (file, bytes) in all(Path::new(&case)) {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            if name.starts_with(kind) {
+                fs::write(to.join(name), bytes).unwrap();
+            }
+        }
+    }
+    let (from, logs, out) = (path("data"), path("logs"), path("backup.tar"));
+    let log_dir = ["--data-log-dir", text(&logs)];
+    let run = zabra_must(&[&["backup", text(&from), text(&out)], &log_dir[..]].concat());
+    assert!(run.out.contains("the state at 0x31"), "{}", run.out);
+    let run = zabra(&["backup", text(&from), text(&path("half.tar"))]);
+    assert_eq!(
+        run.code,
+        Some(1),
+        "a fuzzy snapshot without its log: {}",
+        run.out
+    );
+
+    let (to, to_logs) = (path("to"), path("to-logs"));
+    let log_dir = ["--data-log-dir", text(&to_logs)];
+    let restore = [&["restore", text(&out), text(&to)], &log_dir[..]].concat();
+    zabra_must(&restore);
+    assert!(to_logs.join("version-2").is_dir());
+    let run = zabra(&["snapshot", "diff", &case, text(&to)]);
+    assert_eq!((run.code, run.out.as_str()), (Some(0), ""), "{}", run.err);
+    assert_eq!(zabra(&restore).code, Some(1));
+    // A log alone is a state that is in the way, too.
+    fs::remove_dir_all(to.join("version-2")).unwrap();
+    fs::write(to_logs.join("version-2/log.5"), "").unwrap();
+    let run = zabra(&restore);
+    assert!(
+        run.err.contains("expected an empty data directory"),
+        "{}",
+        run.err
+    );
+    let run = zabra_must(&[&restore[..], &["--set-aside"]].concat());
+    assert!(run.out.contains("what was there is in"), "{}", run.out);
+}

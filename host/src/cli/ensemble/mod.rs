@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::USAGE;
+use super::failure::{count, tell};
 
 /// `zabra ensemble`.
 #[derive(clap::Args)]
@@ -86,21 +87,9 @@ pub(super) fn main(args: Args) -> ExitCode {
     }
 }
 
-/// A line for a person.
-fn tell(line: &str) {
-    // Unlike `eprintln`, this does not panic when nobody listens.
-    let _closed = writeln!(io::stderr(), "{line}");
-}
-
 /// What the command was asked for.
 fn print(text: &str) {
     let mut out = io::stdout();
     // As above.
     let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-/// The word with its number: `1 server`, `2 servers`.
-pub(super) fn count(number: usize, word: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {word}{plural}")
 }

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use zabra_core::ids::Zxid;
+use zabra_core::path::validate;
 use zabra_core::wire::records::{Acl, Perms};
 
 use crate::backup::{Point, parse_time};
@@ -110,6 +111,16 @@ pub(super) fn parse_zxid(text: &str) -> Result<Zxid, String> {
         Some(number) if number >= 0 && !text.contains(['+', '-']) => Ok(Zxid(number)),
         _ => Err(format!(
             "expected a zxid in hexadecimal such as 0x10000002d, found {text:?}"
+        )),
+    }
+}
+
+/// Reads a znode's path.
+pub(super) fn parse_path(text: &str) -> Result<String, String> {
+    match validate(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) => Err(format!(
+            "expected a znode's path such as /app, found {text:?}"
         )),
     }
 }
