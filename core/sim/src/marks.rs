@@ -44,6 +44,7 @@ pub const REQUIRED_OF_ENSEMBLES: &[&str] = &[
     "fault: clock",
     "fault: disk-fails",
     "fault: disk-full",
+    "fault: disk-low",
     "fault: drop-clients",
     "fault: half-close",
     "fault: isolate",

@@ -4,6 +4,7 @@
 
 pub mod driver;
 mod ensemble;
+mod full;
 mod lives;
 mod machine;
 mod run;

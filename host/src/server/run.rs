@@ -7,22 +7,21 @@ use core::hash::BuildHasher;
 use core::net::SocketAddr;
 use core::num::NonZeroU32;
 use core::pin::{Pin, pin};
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 use core::time::Duration;
 use std::hash::RandomState;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use zabra_core::ids::{Seq, UnixMillis, Zxid};
 use zabra_core::machine::Now;
 use zabra_core::server::config::SessionPasswords;
 use zabra_core::server::{
-    Config as CoreConfig, DiskRoom, Event, HostFacts, Input, Recovered, Server, SnapshotOp, StoreOp,
+    Config as CoreConfig, Event, HostFacts, Input, Recovered, Server, SnapshotOp, StoreOp,
 };
 use zabra_core::store::Restore;
 use zabra_core::store::epochs::Epochs;
@@ -36,6 +35,7 @@ use zabra_sandbox::{RestoringError, abi};
 
 use super::driver::{Driver, DriverError, Ended, Inbox, Lanes as LanesOf, runtime};
 use super::ensemble::{History, Place, remove_marker};
+use super::full::{Full, RESIGNED, tell_room};
 use super::lives::{Life, live_on};
 use super::machine::Running;
 #[cfg(feature = "wasm-runtime")]
@@ -49,7 +49,7 @@ use crate::error::Error;
 use crate::host_facts;
 use crate::logging::EventLog;
 use crate::net::{Accept, BindError, Gauges, ListenOptions, Listeners, PeerOptions, PeerTls};
-use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report, Room, space};
+use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report, space};
 use crate::tls::{Context, Watch};
 
 /// File descriptors kept from clients: directories and their locks, two logs, a snapshot, the
@@ -540,62 +540,6 @@ enum NotOpened {
 impl From<Error> for NotOpened {
     fn from(error: Error) -> Self {
         Self::Failed(error)
-    }
-}
-
-/// How long a server whose disk is nearly full stays away when it has given up leading.
-const RESIGNED: Duration = Duration::from_secs(2);
-
-/// A server with a full disk does not give up leading again for so long: whoever leads instead may
-/// have no room either.
-const RESIGN_AGAIN: Duration = Duration::from_secs(600);
-
-/// What is remembered of a disk that is nearly full.
-#[derive(Debug, Default)]
-struct Full {
-    is_low: AtomicBool,
-    may_resign: AtomicBool,
-    resigned: Mutex<Option<Instant>>,
-}
-
-impl Full {
-    /// What the machine is told.
-    fn room(&self, is_low: bool) -> DiskRoom {
-        let resigned = *self.resigned.lock().unwrap_or_else(PoisonError::into_inner);
-        let resign = is_low && resigned.is_none_or(|at| at.elapsed() >= RESIGN_AGAIN);
-        self.is_low.store(is_low, Ordering::Relaxed);
-        self.may_resign.store(resign, Ordering::Relaxed);
-        DiskRoom {
-            low: is_low,
-            resign,
-        }
-    }
-
-    /// Whether a life that ended may have ended for this, which then is not tried again soon.
-    fn let_others_lead(&self) -> bool {
-        let resigned = self.may_resign.swap(false, Ordering::Relaxed);
-        if resigned {
-            let now = Some(Instant::now());
-            *self.resigned.lock().unwrap_or_else(PoisonError::into_inner) = now;
-        }
-        resigned
-    }
-}
-
-/// Says that a disk is nearly full, or that all have room again, to whoever reads the log.
-fn tell_room(room: &Room) {
-    let (directory, free, min) = (room.directory.display(), room.free, room.free_min);
-    if room.is_low {
-        error!(
-            %directory, free_bytes = free, free_bytes_min = min,
-            "the disk is nearly full: writes are refused with QuotaExceeded until there is room \
-             (zabra.diskFreeMin); remove what is not needed, or give it more"
-        );
-    } else {
-        info!(
-            %directory, free_bytes = free, free_bytes_min = min,
-            "there is room on the disk again: writes are taken"
-        );
     }
 }
 

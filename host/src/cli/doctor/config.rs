@@ -8,7 +8,7 @@ use std::path::Path;
 use super::data;
 use super::disk::{self, Measure};
 use super::finding::{Finding, Weight};
-use crate::cli::ensemble::count;
+use crate::cli::failure::count;
 use crate::config::{EnsembleConfig, ServerConfig, Sources};
 use zabra_core::server::config::FourLetterWords;
 

@@ -15,7 +15,8 @@ use super::finding::{Finding, Weight};
 use super::metrics::{self, Metrics};
 use crate::cli::ensemble::address::Address;
 use crate::cli::ensemble::condition::{self, Answer, Role};
-use crate::cli::ensemble::{count, verdict, word};
+use crate::cli::ensemble::{verdict, word};
+use crate::cli::failure::count;
 
 /// Clocks that differ by more give logs that nobody can compare, and TTLs that end at odd times.
 const CLOCKS_APART_MS: i64 = 1000;
@@ -71,7 +72,23 @@ pub(super) fn look(servers: &[Address], time_max: Duration) -> Vec<Finding> {
     for seen in &seen {
         one(seen, &mut findings);
     }
-    findings
+    together(findings)
+}
+
+/// What is so of several servers is said once.
+fn together(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut said: Vec<Finding> = Vec::new();
+    for finding in findings {
+        let same = said.iter_mut().find(|other| {
+            (other.weight, &other.text, &other.advice)
+                == (finding.weight, &finding.text, &finding.advice)
+        });
+        match same {
+            Some(same) => same.about += &format!(", {}", finding.about),
+            None => said.push(finding),
+        }
+    }
+    said
 }
 
 fn see(address: Address, time_max: Duration, walks: bool) -> (Answer, Seen) {

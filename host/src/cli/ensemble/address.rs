@@ -8,6 +8,9 @@ use core::net::Ipv6Addr;
 /// The port that goes without saying.
 const PORT: u16 = 2181;
 
+/// No name is longer (RFC 1035, section 2.3.4), and what is printed in columns has to end.
+const HOST_BYTES_MAX: usize = 255;
+
 /// Where a server's clients connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Address {
@@ -60,7 +63,7 @@ fn server(text: &str) -> Result<Address, String> {
         Some(port) => port.parse().map_err(|_| wrong())?,
     };
     let is_name = |c: char| !c.is_whitespace() && !c.is_control();
-    if host.is_empty() || port == 0 || !host.chars().all(is_name) {
+    if host.is_empty() || host.len() > HOST_BYTES_MAX || port == 0 || !host.chars().all(is_name) {
         return Err(wrong());
     }
     Ok(Address {
@@ -117,6 +120,7 @@ mod tests {
             "[zoo1]:2181",
             "zoo 1",
             "a:b:c",
+            &"x".repeat(256),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.starts_with("expected HOST"), "{error}");
