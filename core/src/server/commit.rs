@@ -5,8 +5,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-
 use super::auth::{permits, user_name};
 use super::conn::{Conn, Pending, Stage};
 use super::prep::Prep;
@@ -17,6 +15,7 @@ use crate::ids::{Instant, LinkId, SessionId, Xid, Zxid};
 use crate::jute::{self, Text};
 use crate::tree::watch::Table;
 use crate::tree::{Applied, CONFIG, Change};
+use crate::wire::audit::Audited;
 use crate::wire::client::{Create2Response, EventType, GetDataResponse, MultiHeader, OpCode};
 use crate::wire::records::{Acl, Perms};
 use crate::wire::txn::{self, DIGEST_VERSION, Txn, TxnDigest, TxnHeader};
@@ -227,7 +226,7 @@ impl Server {
             return;
         }
         if let Some(request) = audited {
-            self.core.events.push(audit(conn, op, request, applied));
+            self.core.events.push(audit(conn, op, &request, applied));
         }
         let before = conn.out.len();
         let last = self.core.tree.last_zxid();
@@ -273,7 +272,7 @@ impl Server {
 
 /// Who asked for a write, and what came of it.
 #[inline(never)]
-fn audit(conn: &Conn, op: OpCode, request: Bytes, applied: &Applied<'_>) -> Event {
+fn audit(conn: &Conn, op: OpCode, request: &[u8], applied: &Applied<'_>) -> Event {
     let mut users = String::new();
     for id in &conn.ids {
         if !users.is_empty() {
@@ -283,14 +282,18 @@ fn audit(conn: &Conn, op: OpCode, request: Bytes, applied: &Applied<'_>) -> Even
     }
     let (mut paths, mut error) = (String::new(), ErrorCode(0));
     outcome(applied, &mut paths, &mut error);
-    Event::Audited {
+    audited(Audited {
         session: conn.session,
-        users,
         op,
-        request,
-        paths,
         error: error.0,
-    }
+        users: (&*users).into(),
+        paths: (&*paths).into(),
+        request: Some(request),
+    })
+}
+
+fn audited(what: Audited<'_>) -> Event {
+    Event::Audited(jute::to_vec(&what).into())
 }
 
 /// The znodes that were created, and the first error.
@@ -373,21 +376,29 @@ fn append_results(out: &mut Vec<u8>, results: &[(OpCode, Applied<'_>)], asked: &
 
 impl Core {
     /// Tells which ephemeral znodes go with a session that ends.
-    #[inline(never)]
     fn audit_ephemerals(&mut self, session: SessionId) {
         let mut paths = String::new();
-        for node in self.tree.ephemerals(session) {
-            paths.push_str(&self.tree.path(node));
+        for path in self.ephemeral_paths(session) {
+            paths.push_str(&path);
             paths.push('\0');
         }
-        self.events.push(Event::Audited {
+        self.events.push(audited(Audited {
             session,
-            users: String::new(),
             op: OpCode::CLOSE_SESSION,
-            request: Bytes::new(),
-            paths,
             error: 0,
-        });
+            users: Text(None),
+            paths: (&*paths).into(),
+            request: None,
+        }));
+    }
+
+    /// The ephemeral znodes of a session, in order.
+    #[inline(never)]
+    pub(super) fn ephemeral_paths(&self, session: SessionId) -> Vec<String> {
+        let tree = &self.tree;
+        let mut paths: Vec<String> = tree.ephemerals(session).map(|id| tree.path(id)).collect();
+        paths.sort();
+        paths
     }
 
     /// Compares the tree with what a transaction says of it.

@@ -10,7 +10,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::ids::{LinkId, Seq, SessionId, Zxid};
 pub use crate::lane::{SnapshotOp, StoreOp};
 use crate::link::{Endpoint, LinkInput, LinkOutput, Port};
-use crate::wire::client::OpCode;
 use crate::zab::{self, MembershipOp};
 
 /// What the driver reports.
@@ -256,21 +255,7 @@ pub enum Event {
         text: String,
     },
     /// A write of one of this server's clients was judged, or a session ended here with its
-    /// ephemeral znodes; only if `Config::audit` asks for it.
-    Audited {
-        /// Whose.
-        session: SessionId,
-        /// Where its client is and whom it has proved to be, with commas between; empty at a
-        /// session's end.
-        users: String,
-        /// What it asked for, or [`OpCode::CLOSE_SESSION`] at a session's end.
-        op: OpCode,
-        /// Its request, without the header.
-        request: Bytes,
-        /// The znodes that were created, or that went with the session, each with a NUL after it:
-        /// no path has one.
-        paths: String,
-        /// An [`ErrorCode`](crate::error::ErrorCode), 0 if it was done.
-        error: i32,
-    },
+    /// ephemeral znodes; only if `Config::audit` asks for it. An encoded
+    /// [`Audited`](crate::wire::audit::Audited): what is made of it is no business of the core's.
+    Audited(Bytes),
 }

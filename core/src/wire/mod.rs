@@ -1,6 +1,7 @@
 //! ZooKeeper's records and framings, without behaviour: what clients send, what logs and snapshots
 //! hold, what servers of an ensemble tell each other.
 
+pub mod audit;
 pub mod client;
 pub mod election;
 pub mod log;

@@ -26,7 +26,6 @@ use zabra_core::server::{
     Config, DiskRoom, EnsembleConfig, Event, HostFacts, Input, Output, Question, SnapshotOp,
     StoreOp, Summary,
 };
-use zabra_core::wire::client::OpCode;
 use zabra_core::zab::{self, Member, Membership, MembershipOp, Options, Sasl};
 use zabra_core_wasm::abi::{self, ABI, Begin, Found, Open, Opened, Place, StepOut};
 
@@ -345,14 +344,7 @@ fn events() -> Vec<Event> {
             question: Question(7),
             text: text(),
         },
-        Event::Audited {
-            session,
-            users: text(),
-            op: OpCode::DELETE,
-            request: data(),
-            paths: text(),
-            error: -101,
-        },
+        Event::Audited(data()),
     ]
 }
 

@@ -65,9 +65,7 @@ impl Server {
         let mut text = format!("Sessions with Ephemerals ({}):\n", owners.len());
         for session in owners {
             text += &format!("{session}:\n");
-            let mut paths: Vec<String> = tree.ephemerals(session).map(|id| tree.path(id)).collect();
-            paths.sort();
-            for path in paths {
+            for path in self.core.ephemeral_paths(session) {
                 text += &format!("\t{path}\n");
             }
         }
