@@ -29,6 +29,8 @@ fn secure_lines(lines: &[String]) -> (core::net::SocketAddr, Vec<String>) {
     let mut all = vec![
         format!("secureClientPort={}", address.port()),
         "secureClientPortAddress=127.0.0.1".to_owned(),
+        // Apache ZooKeeper needs it; ours says that it has but one network layer.
+        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".to_owned(),
     ];
     all.extend_from_slice(lines);
     (address, all)
@@ -124,9 +126,6 @@ fn zkcli_and_keytool_stores() {
     };
     let mut server_lines = of("server");
     server_lines.push(format!("ssl.keyStore.passwordPath={}", secret.display()));
-    // Apache ZooKeeper needs it; ours says that it has but one network layer.
-    server_lines
-        .push("serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".into());
     let (address, lines) = secure_lines(&server_lines);
     let server = start(home.path(), &lines);
 
