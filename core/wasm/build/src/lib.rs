@@ -20,6 +20,8 @@ const PACKAGE: &str = "zabra-core-wasm";
 const FILE: &str = "zabra_core_wasm.wasm";
 /// Its own: neither cargo may wait for the other's lock.
 const PROFILE: &str = "wasm";
+/// LLVM's own is 225, with which the module would have over a million bytes.
+const INLINING: &str = "-Cllvm-args=-inline-threshold=120";
 
 /// Debian's packages rustc-web, cargo-web and rust-web-src: a toolchain and the sources of core and
 /// alloc.
@@ -181,6 +183,7 @@ fn cargo_build(mut command: Command, target: &Path) -> Command {
         }
     }
     command
+        .env("CARGO_ENCODED_RUSTFLAGS", INLINING)
         .args(["rustc", "--lib", "--crate-type", "cdylib", "--locked"])
         .args(["-p", PACKAGE, "--profile", PROFILE, "--target", TARGET])
         .arg("--target-dir")
