@@ -145,6 +145,7 @@ impl Driver {
             election_silence_ms: None,
             history_txns_min: if settings.short { 2 } else { 500 },
             history_bytes_max: if settings.short { 0 } else { 1 << 20 },
+            sasl: zab::Sasl::default(),
         };
         let trusted = settings.trusted || !recent.is_empty();
         let history = zab::Recovered {
