@@ -57,10 +57,7 @@ impl Script {
             _ => drawn,
         };
         let fault = match rng.below(7) {
-            0 => match rng.below(12) {
-                9.. => Fault::DiskLow(one),
-                operations => Fault::DiskFull(one, operations),
-            },
+            0 => Fault::DiskFull(one, rng.below(12)),
             1 => Fault::DiskFails(one, rng.below(12)),
             2 => Fault::StallDisk(one),
             3 => Fault::HalfClose(LEADER, other),
