@@ -153,9 +153,11 @@ impl Core {
 
     fn snapshot_slice(&mut self) {
         let slice_bytes = self.config.snapshot_slice_bytes as usize;
+        let piece = self.tree.snapshot_piece(slice_bytes);
+        let bytes = piece.as_ref().map_or(0, Piece::bytes).max(slice_bytes);
         let pace = &mut self.snapshots.pace;
-        pace.left(self.now.instant, slice_bytes, BYTES_PER_US);
-        match self.tree.snapshot_piece(slice_bytes) {
+        pace.left(self.now.instant, bytes, BYTES_PER_US);
+        match piece {
             Some(Piece::Part(bytes)) => self.chunk(bytes.into()),
             Some(Piece::Last(bytes)) => {
                 self.chunk(bytes.into());

@@ -55,6 +55,16 @@ pub enum Piece {
     Last(Vec<u8>),
 }
 
+impl Piece {
+    /// How much it is: a znode is not cut, however long.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        match self {
+            Self::Part(bytes) | Self::Last(bytes) => bytes.len(),
+        }
+    }
+}
+
 impl Tree {
     /// Begins a snapshot file of the tree as it is, with its digest if `digest` says so.
     ///

@@ -118,16 +118,33 @@ fn a_snapshot_that_failed_is_written_no_further_and_another_follows() {
     assert!(txns_before_next(&mut bench, b"") <= 40);
 }
 
+fn chunk_bytes(bench: &Bench) -> usize {
+    let chunks = bench.snapshot.iter().map(|op| match op {
+        SnapshotOp::Chunk(bytes) => bytes.len(),
+        SnapshotOp::Abandon | SnapshotOp::Begin { .. } | SnapshotOp::End => 0,
+    });
+    chunks.sum()
+}
+
+/// A znode is not cut, and counts as what it is.
+#[test]
+fn a_snapshot_of_long_znodes_leaves_at_its_pace() {
+    let mut bench = with_a_long_snapshot();
+    let (before, begun) = (chunk_bytes(&bench), bench.now.instant);
+    while chunk_bytes(&bench) < before + (8 << 20) {
+        bench.wait_ms(1);
+        bench.step([Input::SnapshotWritten(usize::MAX)]);
+    }
+    let left = (chunk_bytes(&bench) - before) as u64;
+    let took_us = bench.now.instant.micros_since(begun);
+    // 400 bytes in a microsecond, and one millisecond and one znode at once.
+    assert!(took_us * 400 + 1_400_000 >= left, "{left} in {took_us} µs");
+}
+
 #[test]
 fn a_snapshot_waits_for_the_disk() {
     let mut bench = with_a_long_snapshot();
-    let bytes = |bench: &Bench| -> usize {
-        let chunks = bench.snapshot.iter().map(|op| match op {
-            SnapshotOp::Chunk(bytes) => bytes.len(),
-            SnapshotOp::Abandon | SnapshotOp::Begin { .. } | SnapshotOp::End => 0,
-        });
-        chunks.sum()
-    };
+    let bytes = chunk_bytes;
     for _ in 0..100 {
         bench.wait_ms(1);
         bench.step([]);

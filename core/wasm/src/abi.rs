@@ -188,7 +188,7 @@ pub fn encode_result(
 }
 
 /// Writes after what is in a vector, slice by slice: postcard's own flavour for that goes byte by
-/// byte, which made a kilobyte that goes out cost 450 ns.
+/// byte, which made a kilobyte that goes out cost 450 ns instead of 70 (`cargo xtask bench --wasm`).
 struct Room(Vec<u8>);
 
 impl Flavor for Room {

@@ -40,9 +40,8 @@ static MODULE: Alone<Module> = Alone(UnsafeCell::new(Module {
 }));
 
 /// Exported as the global that holds its address.
-#[unsafe(no_mangle)]
-#[allow(non_upper_case_globals, private_interfaces)]
-static panicked: Alone<Message> = Alone(UnsafeCell::new(Message::EMPTY));
+#[unsafe(export_name = "panicked")]
+static PANICKED: Alone<Message> = Alone(UnsafeCell::new(Message::EMPTY));
 
 fn module() -> &'static mut Module {
     // SAFETY: one thread, and no export calls another or itself, so this is the only reference.
@@ -104,7 +103,7 @@ fn place(output: &[u8]) -> u64 {
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     // SAFETY: one thread, and the trap ends this instance.
-    let message = unsafe { &mut *panicked.0.get() };
+    let message = unsafe { &mut *PANICKED.0.get() };
     // What does not fit is cut off.
     let _ = write!(message, "{info}");
     core::arch::wasm32::unreachable()

@@ -115,15 +115,8 @@ impl Instance {
         inputs: &mut Vec<Input>,
         outputs: &mut Vec<Output>,
     ) -> Result<Option<Instant>, Trap> {
-        let room = abi::step_bytes_max(inputs);
-        let at = self.room(room)?;
-        let place = self
-            .memory
-            .data_mut(&mut self.store)
-            .get_mut(at..)
-            .and_then(|memory| memory.get_mut(..room))
-            .ok_or_else(|| Trap::Corrupt(format!("{room} bytes at {at} are not in its memory")))?;
-        let bytes = abi::encode_step_into(now, inputs, place)
+        let room = self.room(abi::step_bytes_max(inputs))?;
+        let bytes = abi::encode_step_into(now, inputs, room)
             .map_err(|error| Trap::Corrupt(error.to_string()))?;
         let call = self.step.clone();
         let bytes = length(bytes)?;
@@ -159,19 +152,16 @@ impl Instance {
         self.memory.data_size(&self.store)
     }
 
-    fn room(&mut self, bytes: usize) -> Result<usize, Trap> {
+    /// Where the module takes the next batch of so many bytes.
+    fn room(&mut self, bytes: usize) -> Result<&mut [u8], Trap> {
         let call = self.alloc.clone();
-        let bytes = length(bytes)?;
-        Ok(self.watched(|store| call.call(store, bytes))? as usize)
-    }
-
-    fn write(&mut self, at: usize, batch: &[u8]) -> Result<(), Trap> {
-        self.memory.write(&mut self.store, at, batch).map_err(|_| {
-            Trap::Corrupt(format!(
-                "{} bytes at {at} are not in its memory",
-                batch.len()
-            ))
-        })
+        let asked = length(bytes)?;
+        let at = self.watched(|store| call.call(store, asked))? as usize;
+        let memory = self.memory.data_mut(&mut self.store);
+        memory
+            .get_mut(at..)
+            .and_then(|memory| memory.get_mut(..bytes))
+            .ok_or_else(|| Trap::Corrupt(format!("{bytes} bytes at {at} are not in its memory")))
     }
 
     /// The bytes that a call returned.
@@ -188,8 +178,7 @@ impl Instance {
     }
 
     fn called_with(&mut self, call: &TypedFunc<u32, u64>, batch: &[u8]) -> Result<&[u8], Trap> {
-        let at = self.room(batch.len())?;
-        self.write(at, batch)?;
+        self.room(batch.len())?.copy_from_slice(batch);
         let bytes = length(batch.len())?;
         let returned = self.counted(call, bytes)?;
         self.batch(returned)

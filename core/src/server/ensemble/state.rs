@@ -175,8 +175,10 @@ impl Core {
             return;
         }
         let slice_bytes = config.state_slice_bytes as usize;
-        state.pace.left(now.instant, slice_bytes, BYTES_PER_US);
-        match tree.snapshot_piece(slice_bytes) {
+        let piece = tree.snapshot_piece(slice_bytes);
+        let bytes = piece.as_ref().map_or(0, Piece::bytes).max(slice_bytes);
+        state.pace.left(now.instant, bytes, BYTES_PER_US);
+        match piece {
             Some(Piece::Part(bytes)) => zab.snapshot_chunk(link, &bytes.into()),
             Some(Piece::Last(bytes)) => {
                 zab.snapshot_chunk(link, &bytes.into());
