@@ -84,6 +84,12 @@ const STEPS: &[Step] = &[
         quick: true,
     },
     Step {
+        name: "admin",
+        about: "our AdminServer and audit log beside Apache ZooKeeper's, our metrics with promtool",
+        run: peers::admin,
+        quick: false,
+    },
+    Step {
         name: "java",
         about: "data directories there and back between Apache ZooKeeper and our server",
         run: peers::java,

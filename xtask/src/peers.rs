@@ -40,6 +40,19 @@ pub(crate) fn java(workspace: &Workspace) -> crate::Result {
     rust_tests(workspace, "peers", &["java::", "sasl::", "backup::"])
 }
 
+pub(crate) fn admin(workspace: &Workspace) -> crate::Result {
+    if let Some(why) = no_java() {
+        return skipped(why);
+    }
+    if !setup::releases_ready(workspace) {
+        return skipped("releases of Apache ZooKeeper are missing (`cargo xtask setup`)");
+    }
+    if !on_path("promtool") {
+        return skipped("no promtool (`apt-get install prometheus`)");
+    }
+    rust_peers(workspace, "admin::")
+}
+
 pub(crate) fn zkcli(workspace: &Workspace) -> crate::Result {
     if let Some(why) = no_java() {
         return skipped(why);
@@ -101,7 +114,7 @@ pub(crate) fn host_wasm(workspace: &Workspace) -> crate::Result {
     run(workspace
         .cargo(&["test", "--workspace", "--locked", "--quiet"])
         .args(workspace.features())
-        .args(["--test", "crash", "--test", "hostile"])
+        .args(["--test", "admin", "--test", "crash", "--test", "hostile"])
         .args(["--test", "start", "--test", "upgrade"])
         .env("PEERS_SERVER", workspace.server())
         .env("PEERS_CORE", "wasm")

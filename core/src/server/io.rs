@@ -88,7 +88,9 @@ pub enum Output {
     /// Write what is to be known of the ensemble at the next start, before anything of this step
     /// that comes after it is performed.
     Membership(MembershipOp),
-    /// Tell whoever watches over this server.
+    /// Tell whoever watches over this server. Across a border events go in a batch of their own:
+    /// here they need not know how to be written.
+    #[serde(skip)]
     Event(Event),
 }
 
