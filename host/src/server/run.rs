@@ -50,7 +50,7 @@ use crate::host_facts;
 use crate::logging::EventLog;
 use crate::net::{Accept, BindError, Gauges, ListenOptions, Listeners, PeerOptions, PeerTls};
 use crate::store::{Autocreate, Directories, LaneOptions, Lanes, Report, space};
-use crate::tls::{Context, Watch};
+use crate::tls::{Context, Expiry, Watch};
 
 /// File descriptors kept from clients: directories and their locks, two logs, a snapshot, the
 /// runtime's own, the listeners, the measuring of directories; and as many again.
@@ -107,7 +107,7 @@ pub fn run_renewed(
         config.core.host.client_port = first.port();
     }
     listen_secure(&mut config, &mut listeners, &contexts)?;
-    let _watch = Watch::start(contexts.all()).map_err(Error::Runtime)?;
+    let watch = Watch::start(contexts.all()).map_err(Error::Runtime)?;
     let host = Host {
         directories,
         listeners,
@@ -132,7 +132,7 @@ pub fn run_renewed(
         config,
         core,
     };
-    host.administer();
+    host.administer(watch.expiry());
     let runtime = runtime().map_err(|error| host.error(error))?;
     let mut started = Some(started);
     let live = async |stop: Pin<&mut _>| {
@@ -211,11 +211,17 @@ struct Host {
 
 impl Host {
     /// Lets operators and their tools ask, from before there is a machine that answers.
-    fn administer(&self) {
+    fn administer(&self, certificates: Expiry) {
+        let extras = Extras::default();
+        extras.add(
+            "certificate_expires_in_seconds",
+            "Until the first of this server's certificates ends; negative if it has.",
+            move || certificates.seconds().map(|seconds| seconds as f64),
+        );
         let sources = admin::Sources {
             asker: self.asker.clone(),
             gauges: Arc::clone(&self.gauges),
-            extras: Extras::default(),
+            extras,
             snapshots: self.directories.snapshots().path().to_owned(),
         };
         admin::start(&self.config, sources);

@@ -17,6 +17,7 @@ mod reload;
 #[expect(dead_code, reason = "other tests use other parts of it")]
 mod support {
     pub(crate) mod certs;
+    pub(crate) mod http;
     pub(crate) mod process;
     pub(crate) mod raw;
     pub(crate) mod tree;

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::Secure;
 use crate::support::certs::{Authority, stores};
+use crate::support::http;
 use crate::support::process::{Directory, Kind, Server, free_address};
 use crate::support::wire::Client;
 use crate::tunnel::{Tunnel, client, handshake, word};
@@ -56,8 +57,20 @@ fn certificate_that_ends_soon_is_warned_of() {
     fs::write(&trust, &authority.pem).unwrap();
     let [key, trust] = stores("ssl.", &key, &trust);
     let port = format!("secureClientPort={}", free_address().port());
-    let server = Server::start(Kind::Zabra, home.path(), &[&key, &trust, &port]);
+    let metrics = free_address();
+    let metrics_port = format!("metricsProvider.httpPort={}", metrics.port());
+    let provider = "metricsProvider.className=\
+                    org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider";
+    let lines = [&key, &trust, &port, provider, &metrics_port];
+    let server = Server::start(Kind::Zabra, home.path(), &lines);
     server.wait_for_log("a certificate of this server ends in 12 days");
+
+    let page = http::get(metrics, "/metrics").unwrap().text();
+    let mut values = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("zabra_certificate_expires_in_seconds "));
+    let days = values.next().unwrap().parse::<f64>().unwrap() / (24.0 * 3600.0);
+    assert!((11.9..=12.01).contains(&days), "{days}");
 }
 
 /// What a server says that does not start with these lines; `{home}` stands for its directory.
