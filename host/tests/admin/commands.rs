@@ -186,7 +186,7 @@ fn snapshot_is_of_the_state_as_it_is_and_starts_another_server() {
 }
 
 #[test]
-fn commands_that_give_everything_away_need_the_super_user() {
+fn cve_2025_58457_commands_that_give_everything_away_need_the_super_user() {
     let it = Administered::start("admin-authority", &[]);
     let status = |answer: &Answer| {
         let value: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -207,6 +207,14 @@ fn commands_that_give_everything_away_need_the_super_user() {
             "{wrong}"
         );
     }
+    // CVE-2024-51504: nobody is believed to be where a header says that he is.
+    let from_here = [
+        ("Authorization", "ip"),
+        ("X-Forwarded-For", "127.0.0.1"),
+        ("X-Real-IP", "127.0.0.1"),
+    ];
+    let answer = ask(it.admin, "GET", "/commands/snapshot", &from_here).unwrap();
+    assert_eq!(status(&answer), said(401, "Not authenticated"));
     for other in ["digest super:wrong", "digest ann:test", "digest super:"] {
         assert_eq!(
             snapshot(Some(other)),
