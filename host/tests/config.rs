@@ -507,6 +507,52 @@ fn what_would_silently_lose_safety_is_refused() {
 }
 
 #[test]
+fn administration_is_on_loopback_unless_told_otherwise() {
+    let config = load_line("").unwrap();
+    let admin = config.admin.unwrap();
+    assert_eq!((admin.host.as_str(), admin.port), ("127.0.0.1", 8080));
+    assert!(config.metrics.is_none() && config.audit.is_none());
+    assert!(
+        load_line("admin.enableServer=false")
+            .unwrap()
+            .admin
+            .is_none()
+    );
+    let everywhere = load_line("admin.serverAddress=0.0.0.0\nadmin.serverPort=8081\n").unwrap();
+    let admin = everywhere.admin.unwrap();
+    assert_eq!((admin.host.as_str(), admin.port), ("0.0.0.0", 8081));
+
+    let class = "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.\
+                 PrometheusMetricsProvider";
+    let text = "is missing: expected metricsProvider.httpPort=PORT, usually 7000, where \
+                Prometheus comes to read";
+    let found = load_line(class).unwrap_err();
+    assert_eq!(
+        found,
+        [format!("zoo.cfg:3: metricsProvider.httpPort: {text}")]
+    );
+    let config = load_line(&format!("{class}\nmetricsProvider.httpPort=7000\n")).unwrap();
+    assert_eq!(config.metrics.unwrap().port, 7000);
+
+    let config = load_line("audit.enable=true\naudit.format=json\n").unwrap();
+    assert!(config.core.audit && config.audit.unwrap().file.is_none());
+    for (line, message) in [
+        (
+            "admin.commandURL=commands",
+            "expected a path that begins with /",
+        ),
+        ("audit.format=xml", "expected text or json"),
+        ("admin.serverPort=70000", "expected a whole number of ports"),
+    ] {
+        let found = load_line(line).unwrap_err();
+        assert!(
+            found.iter().any(|it| it.contains(message)),
+            "{line}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn all_that_is_wrong_is_reported_at_once_in_the_order_of_the_lines() {
     let text = "tickTime=x\nfoo=1\nskipACL=maybe\nminSessionTimeout=y\n";
     let keys: Vec<String> = load_with(text, &[("ZABRA_SNAPCOUNT", "z"), ("ZABRA_FOO", "1")])

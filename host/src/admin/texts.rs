@@ -304,3 +304,54 @@ fn epoch_ms(date: &str) -> Option<i64> {
     let days = days_since_1970(year.parse().ok()?, month, day.parse().ok()?);
     Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_lines_are_read_with_addresses_of_either_family() {
+        let text = " /10.0.0.1:4000[1](queued=0,recved=3,sent=2)\n \
+                    /[0:0:0:0:0:0:0:1]:4001[5](queued=1,recved=3,sent=2,sid=0x8000000000000001,\
+                    lop=PING,est=7,to=4000,lzxid=0xffffffffffffffff,lresp=9,llat=0,minlat=0,\
+                    avglat=0,maxlat=1)\n\n";
+        let found = connections(text, Detail::Full);
+        let expected = json!([
+            {
+                "remote_socket_address": "10.0.0.1:4000", "interest_ops": 1,
+                "outstanding_requests": 0, "packets_received": 3, "packets_sent": 2,
+            },
+            {
+                "remote_socket_address": "[0:0:0:0:0:0:0:1]:4001", "interest_ops": 5,
+                "outstanding_requests": 1, "packets_received": 3, "packets_sent": 2,
+                "session_id": i64::MIN + 1, "last_operation": "PING", "established": 7,
+                "session_timeout": 4000, "last_cxid": -1, "last_zxid": -1,
+                "last_response_time": 9, "last_latency": 0, "min_latency": 0, "avg_latency": 0,
+                "max_latency": 1,
+            },
+        ]);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn sessions_of_a_dump_are_put_under_the_times_at_which_they_end() {
+        let text = "SessionTracker dump:\nSession Sets (1)/(2):\n\
+                    2 expire at Sun Nov 22 16:14:20 UTC 2026:\n\t0x1\n\t0x2\n\
+                    ephemeral nodes dump:\nSessions with Ephemerals (1):\n0x2:\n\t/a\n\t/b\n\
+                    Connections dump:\nConnections Sets (1)/(1):\n\
+                    1 expire at Sun Nov 22 16:14:20 UTC 2026:\n\tip: /10.0.0.1:1 sessionId: 0x1\n";
+        let expected = json!({
+            "expiry_time_to_session_ids": { "1795364060000": [1, 2] },
+            "session_id_to_ephemeral_paths": { "2": ["/a", "/b"] },
+        });
+        assert_eq!(Value::Object(dump(text)), expected);
+    }
+
+    #[test]
+    fn directories_are_text_whatever_they_are_called() {
+        let found = configuration("clientPort=2181\ndataDir=7\nserverId=3\n");
+        assert_eq!(found.get("data_dir"), Some(&json!("7")));
+        assert_eq!(found.get("client_port"), Some(&json!(2181)));
+        assert_eq!(found.get("tick_time"), Some(&Value::Null));
+    }
+}
