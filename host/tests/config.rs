@@ -588,7 +588,10 @@ fn administration_is_on_loopback_unless_told_otherwise() {
         ("admin.serverPort=70000", "expected a whole number of ports"),
     ] {
         let found = load_line(line).unwrap_err();
-        assert!(found[0].contains(message), "{line}: {found:?}");
+        assert!(
+            found.iter().any(|it| it.contains(message)),
+            "{line}: {found:?}"
+        );
     }
 }
 

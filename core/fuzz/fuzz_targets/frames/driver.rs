@@ -273,6 +273,10 @@ impl Driver {
             }
             Output::Event(Event::OrphanDeleted { path }) => panic!("{path} had lost its session"),
             Output::Event(_) => {}
+            // Of a server of an ensemble.
+            Output::Listen(..) | Output::Membership(_) | Output::Restart(_) => {
+                panic!("{output:?} of a server that stands alone")
+            }
             Output::Link(link, output) => self.perform_link(link, output),
             Output::Snapshot(op) => self.perform_snapshot(op),
             Output::Store(seq, op) => {
@@ -290,7 +294,10 @@ impl Driver {
     fn last_logged(&self) -> Zxid {
         let appended = self.log.iter().rev().find_map(|(_, op)| match op {
             StoreOp::Append { zxid, .. } => Some(*zxid),
-            StoreOp::Roll => None,
+            StoreOp::Roll
+            | StoreOp::Epochs { .. }
+            | StoreOp::Truncate { .. }
+            | StoreOp::Reset { .. } => None,
         });
         appended.unwrap_or(Zxid(self.durable.len() as i64))
     }
@@ -301,6 +308,7 @@ impl Driver {
             return;
         };
         match output {
+            LinkOutput::Dial { .. } => panic!("a server that stands alone dials nobody"),
             LinkOutput::Send(bytes) => {
                 assert!(!bytes.is_empty(), "nothing is not sent");
                 client.unflushed += bytes.len();
@@ -340,6 +348,7 @@ impl Driver {
                     ended: false,
                 });
             }
+            SnapshotOp::Abandon => panic!("only a leader's state overtakes a snapshot"),
             // After a failure pieces may be on their way.
             SnapshotOp::Chunk(bytes) => {
                 if let Some(snapshot) = &mut self.snapshot {
@@ -363,7 +372,10 @@ impl Driver {
         self.durable
             .extend(confirmed.filter_map(|(_, op)| match op {
                 StoreOp::Append { txn, .. } => Some(txn),
-                StoreOp::Roll => None,
+                StoreOp::Roll
+                | StoreOp::Epochs { .. }
+                | StoreOp::Truncate { .. }
+                | StoreOp::Reset { .. } => None,
             }));
         self.inputs.clear();
         self.links.clear();
@@ -385,7 +397,10 @@ impl Driver {
         let mut loader = Loader::new(SEED, true);
         let log = self.log.iter().filter_map(|(_, op)| match op {
             StoreOp::Append { txn, .. } => Some(txn),
-            StoreOp::Roll => None,
+            StoreOp::Roll
+            | StoreOp::Epochs { .. }
+            | StoreOp::Truncate { .. }
+            | StoreOp::Reset { .. } => None,
         });
         for txn in self.durable.iter().chain(log) {
             let (header, _, _) =
