@@ -6,6 +6,7 @@
 //! is what Apache ZooKeeper does.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a test that panics has failed, which is what is wanted"
 )]
 

@@ -51,7 +51,11 @@ pub(crate) fn wait_for_changes(writers: &Writers, more: usize) {
 /// A zxid in a manifest.
 pub(crate) fn zxid_in(json: &str, field: &str) -> i64 {
     let value: serde_json::Value = serde_json::from_str(json).unwrap();
-    let text = value[field].as_str().unwrap().to_owned();
+    let text = value
+        .get(field)
+        .and_then(|it| it.as_str())
+        .unwrap()
+        .to_owned();
     i64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
 }
 
