@@ -68,6 +68,26 @@ fn certificate_is_an_identity_that_acls_know() {
 }
 
 #[test]
+fn session_of_a_certificate_is_given_back_to_nobody_else() {
+    let secure = Secure::start("tls-thief", &["ssl.clientAuth=want"]);
+    let by = |name: Option<&str>| {
+        let own = name.map(|name| secure.certify(name));
+        Tunnel::new(client(&secure.authority, own.as_ref()), secure.address)
+    };
+    let (by_alice, by_bob, by_nobody) = (by(Some("alice")), by(Some("bob")), by(None));
+    let mut alice = Client::open(by_alice.address, SESSION_MS).unwrap();
+    alice
+        .create("/hers", None, &Acl::open(), flags::EPHEMERAL)
+        .unwrap();
+    for thief in [by_bob.address, by_nobody.address, secure.server.address] {
+        assert!(Client::reattach(thief, &alice).is_err(), "{thief}");
+    }
+    alice.ping().unwrap();
+    let mut again = Client::reattach(by_alice.address, &alice).unwrap();
+    assert!(again.data("/hers", false).is_ok());
+}
+
+#[test]
 fn super_user_by_certificate_may_do_everything() {
     let super_user = format!(
         "X509AuthenticationProvider.superUser={}",
