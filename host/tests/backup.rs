@@ -1,6 +1,5 @@
 //! Backups of a running server, and what comes back of them.
 #![expect(
-    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "a test that panics has failed, which is what is wanted"
 )]
