@@ -317,7 +317,7 @@ impl Page {
                     "What this server is: standalone, leader, follower, observer, read-only.",
                     ("state", value),
                 ),
-                (None, name) if GAUGES.contains(&name) => {
+                (None, name) if GAUGES.contains(&name) || name.starts_with("zabra_disk_") => {
                     self.gauge(name, name, value);
                 }
                 (None, name) => self.counter(name, name, value),

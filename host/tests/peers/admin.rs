@@ -108,8 +108,8 @@ fn differences(name: &str, theirs: &Value, ours: &Value) -> Vec<String> {
     shape(ours, "", &mut our_shape);
     let differing = their_shape.symmetric_difference(&our_shape);
     let differing = differing.filter(|key| {
-        // One for each top-level znode, which ours does not count.
-        !key.contains("_per_namespace")
+        // One for each top-level znode, which ours does not count; and what is of ours alone.
+        !key.contains("_per_namespace") && !key.contains("zabra_")
     });
     let told = differing.map(|key| {
         let who = if our_shape.contains(key) {
